@@ -1,0 +1,65 @@
+"""What tests of the upper floors share: random models of both families, a few samples, shards of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from transformers import PreTrainedTokenizerFast
+
+from stvg_lightning.data.shards import WriteOptions, write_shards
+from stvg_lightning.data.synthetic import make_sample
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.tiny_architecture import build_tokenizer
+from stvg_lightning.modules.pretraining import world_texts
+from stvg_lightning.tubes import Sample
+from tests.small_models import FAMILIES, build_qwen2_5_vl, build_qwen3_vl
+
+# A busy machine is no reason to fail: properties are about results, not about time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer(world_texts(20))
+
+
+@pytest.fixture(scope="session")
+def models(tokenizer: PreTrainedTokenizerFast) -> dict[str, VideoLanguageModel]:
+    """A random model of each family; tests that change one copy it first."""
+    state = torch.get_rng_state()
+    built = {"qwen3_vl": build_qwen3_vl(tokenizer), "qwen2_5_vl": build_qwen2_5_vl(tokenizer)}
+    torch.set_rng_state(state)
+    return built
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest, models: dict[str, VideoLanguageModel]) -> VideoLanguageModel:
+    """Each family in turn."""
+    return models[request.param]
+
+
+@pytest.fixture(scope="session")
+def random_model_folder(models: dict[str, VideoLanguageModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random Qwen3-VL as a folder that is loaded like any other; tests must not change it."""
+    folder = tmp_path_factory.mktemp("models") / "random"
+    models["qwen3_vl"].network.save_pretrained(folder)
+    models["qwen3_vl"].encoder.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world_samples() -> tuple[Sample, ...]:
+    """Eight samples of the synthetic world."""
+    return tuple(make_sample(seed) for seed in range(100, 108))
+
+
+@pytest.fixture(scope="session")
+def world_shards(world_samples: tuple[Sample, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight samples in two shards; tests must not change them."""
+    out = tmp_path_factory.mktemp("world_shards")
+    write_shards(world_samples, out, "the synthetic world", "Apache-2.0", WriteOptions(samples_per_shard=4))
+    return out
