@@ -1,0 +1,48 @@
+"""Floor 0: spans, boxes, masks and samples. Every other package speaks in these types; they import nothing of ours."""
+
+from stvg_lightning.tubes.boxes import Box, box_areas, box_intersections, box_iou_matrix, paired_box_iou
+from stvg_lightning.tubes.masks import (
+    Rle,
+    box_mask,
+    decode_mask,
+    encode_mask,
+    mask_area,
+    mask_box,
+    mask_center,
+)
+from stvg_lightning.tubes.sample import TASKS, Clip, Sample, Task, Truth, Tube
+from stvg_lightning.tubes.spans import (
+    Span,
+    span_frames_to_seconds,
+    span_intersection,
+    span_iou,
+    span_length,
+    span_seconds_to_frames,
+)
+
+__all__ = [
+    "TASKS",
+    "Box",
+    "Clip",
+    "Rle",
+    "Sample",
+    "Span",
+    "Task",
+    "Truth",
+    "Tube",
+    "box_areas",
+    "box_intersections",
+    "box_iou_matrix",
+    "box_mask",
+    "decode_mask",
+    "encode_mask",
+    "mask_area",
+    "mask_box",
+    "mask_center",
+    "paired_box_iou",
+    "span_frames_to_seconds",
+    "span_intersection",
+    "span_iou",
+    "span_length",
+    "span_seconds_to_frames",
+]

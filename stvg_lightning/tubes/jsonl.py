@@ -1,0 +1,354 @@
+"""The JSON lines that users write and read: truths, predictions, completions; what is wrong is refused by its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stvg_lightning.tubes.json_values import (
+    LARGEST_COUNT,
+    check_finite,
+    check_keys,
+    is_integer,
+    is_number,
+    read_by_frame,
+    read_by_object,
+    read_frame_span,
+    read_integer,
+    read_optional,
+    read_seconds_span,
+    read_text,
+    read_tube,
+    refuse,
+    shortest_number,
+    strict_json,
+    tube_to_json,
+)
+from stvg_lightning.tubes.masks import Rle
+from stvg_lightning.tubes.sample import TASKS, Truth, Tube
+from stvg_lightning.tubes.spans import Span
+
+REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
+TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, "span_frames", "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
+EXTRA_KEYS = ("masks", "categories", "thought", "video")
+SPAN_KEYS = ("span_frames", "span_seconds")
+OBJECT_KEYS = ("boxes_xyxy", "object_id", "object_ids")
+PREDICTION_KEYS = ("id", *SPAN_KEYS, *OBJECT_KEYS, "text")
+
+Masks = Mapping[int, Mapping[int, Rle]]
+"""Object id -> frame -> mask."""
+
+
+@dataclass(frozen=True)
+class TruthExtras:
+    """What a truth line may say beyond the truth itself when shards are built from it.
+
+    `video` is a file name relative to the folder of videos; the others are those of `Sample`.
+    """
+
+    masks: Masks = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
+    thought: str = ""
+    video: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a prediction line says: a span and the object, or a completion's text. What it leaves out is None.
+
+    `span_frames` is half-open, in frames; `span_seconds` in seconds; boxes in pixels of the original frame.
+    """
+
+    id: str
+    span_frames: tuple[int, int] | None = None
+    span_seconds: Span | None = None
+    boxes_xyxy: Tube | None = None
+    object_ids: tuple[int, ...] | None = None
+    text: str | None = None
+
+
+def truth_from_json(record: Mapping[str, Any], where: str) -> Truth:
+    """The truth that a line's JSON object stands for.
+
+    A line of the tasks `stvg` and `spatial` that names an `object_id` with a track may leave out
+    `boxes_xyxy`: they are the track's boxes during the span.
+
+    Args:
+        record: the object, with the keys of `TRUTH_KEYS`; an optional key may be null or left out.
+        where: `path:line`, with which every error begins.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value that is not allowed.
+
+    Example:
+        >>> line = {"id": "a", "query": "who runs", "fps": 8, "num_frames": 40, "width": 64, "height": 48}
+        >>> truth_from_json(line | {"task": "temporal", "span_frames": [8, 16]}, "truth.jsonl:1").span_seconds
+        (1.0, 2.0)
+    """
+    return complete_truth(parse_truth(record, where)[0], where)
+
+
+def parse_truth(record: Mapping[str, Any], where: str, extra_keys: Collection[str] = ()) -> tuple[Truth, TruthExtras]:
+    """Read a truth line with the extra keys of shard building, value by value.
+
+    Whether the task has all it needs is left to `complete_truth`, so that a caller can first make
+    tracks from masks.
+
+    Args:
+        record: the line's object.
+        where: `path:line`, with which every error begins.
+        extra_keys: those of `EXTRA_KEYS` that are allowed.
+    """
+    assert set(extra_keys) <= set(EXTRA_KEYS), extra_keys
+    try:
+        check_keys(record, (*TRUTH_KEYS, *(key for key in EXTRA_KEYS if key in extra_keys)), REQUIRED_TRUTH_KEYS)
+        truth = _read_truth(record)
+        return truth, _read_extras(record, truth)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def complete_truth(truth: Truth, where: str) -> Truth:
+    """The truth with the target's boxes taken from its track where they are missing, refused if still incomplete.
+
+    Raises:
+        ValueError: the task lacks its span, its boxes or its answer, or the target has no track.
+    """
+    try:
+        if truth.tracks and truth.object_id is not None and truth.object_id not in truth.tracks:
+            known = ", ".join(map(str, sorted(truth.tracks)))
+            raise ValueError(f"object_id {truth.object_id} has no track: the tracks are of {known}")
+        if truth.task in ("stvg", "temporal") and truth.span_frames is None:
+            raise ValueError(f"span_frames is missing: task {truth.task!r} needs it")
+        if truth.task in ("stvg", "spatial") and not truth.boxes_xyxy:
+            truth = replace(truth, boxes_xyxy=_target_boxes(truth))
+        if truth.task == "choice" and not isinstance(truth.answer, str):
+            refuse("answer", truth.answer, "a text for task 'choice'")
+        if truth.task == "numeric" and not isinstance(truth.answer, float):
+            refuse("answer", truth.answer, "a finite number for task 'numeric'")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return truth
+
+
+def truth_to_json(truth: Truth) -> dict[str, Any]:
+    """The JSON object of a truth: what is None or empty is left out, boxes are rounded to 3 decimals.
+
+    Example:
+        >>> truth = Truth("a", "who runs", 8.0, 40, 64, 48, (8, 16), task="temporal")
+        >>> truth_to_json(truth)["fps"], truth_to_json(truth)["span_frames"], "tracks" in truth_to_json(truth)
+        (8, [8, 16], False)
+    """
+    optional: dict[str, Any] = {
+        "span_frames": None if truth.span_frames is None else list(truth.span_frames),
+        "boxes_xyxy": tube_to_json(truth.boxes_xyxy) or None,
+        "object_id": truth.object_id,
+        "tracks": {str(key): tube_to_json(tube) for key, tube in sorted(truth.tracks.items())} or None,
+        "task": truth.task,
+        "answer": truth.answer,
+        "graph": truth.graph,
+    }
+    required = {key: getattr(truth, key) for key in REQUIRED_TRUTH_KEYS} | {"fps": shortest_number(truth.fps)}
+    return required | {key: value for key, value in optional.items() if value is not None}
+
+
+def read_truths(path: Path) -> list[Truth]:
+    """All truths of a file, in order; two may not share an id."""
+    truths, first_seen = [], dict[str, str]()
+    for where, record in read_json_lines(path):
+        truths.append(truth_from_json(record, where))
+        refuse_repeated_id(truths[-1].id, where, first_seen)
+    return truths
+
+
+def prediction_from_json(record: Mapping[str, Any], where: str, truth: Truth | None = None) -> Prediction:
+    """The prediction that a line's JSON object stands for.
+
+    A span may be empty (it then overlaps nothing) but not reversed; a null value says that nothing
+    was predicted there.
+
+    Args:
+        record: the object: `id` with `text`, or with at most one key of `SPAN_KEYS` and one of `OBJECT_KEYS`.
+        where: `path:line`, with which every error begins.
+        truth: where given, spans and frames are checked against its video; a span in seconds may end up to
+            one frame late, for rounding.
+
+    Raises:
+        ValueError: an unknown, missing or contradicting key, or a value that is not allowed.
+    """
+    try:
+        check_keys(record, PREDICTION_KEYS, ("id",))
+        _check_choice(record)
+        num_frames = LARGEST_COUNT if truth is None else truth.num_frames
+        latest = float(LARGEST_COUNT) if truth is None else truth.duration_seconds + 1 / truth.fps
+        ids = record.get("object_ids") if record.get("object_id") is None else [record["object_id"]]
+        return Prediction(
+            id=read_text(record["id"], "id"),
+            span_frames=read_optional(
+                record, "span_frames", lambda value: read_frame_span(value, num_frames, least_length=0)
+            ),
+            span_seconds=read_optional(record, "span_seconds", lambda value: read_seconds_span(value, latest)),
+            boxes_xyxy=read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", num_frames)),
+            object_ids=None if ids is None else _object_ids(ids),
+            text=read_optional(record, "text", lambda value: read_text(value, "text", may_be_empty=True)),
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def read_predictions(path: Path, truths: Mapping[str, Truth] | None = None) -> list[Prediction]:
+    """All predictions of a file, in order; two may not share an id.
+
+    Args:
+        path: a file of prediction lines.
+        truths: where given (id -> truth), a prediction must be of one of these ids and fit its video.
+    """
+
+    predictions, first_seen = [], dict[str, str]()
+    for where, record in read_json_lines(path):
+        prediction = prediction_from_json(record, where)
+        refuse_repeated_id(prediction.id, where, first_seen)
+        if truths is not None:
+            if prediction.id not in truths:
+                raise ValueError(f"{where}: id {prediction.id!r} is not among the {len(truths)} truths")
+            prediction = prediction_from_json(record, where, truths[prediction.id])
+        predictions.append(prediction)
+    return predictions
+
+
+def read_completions(path: Path) -> list[tuple[str, str]]:
+    """`(id, text)` of every line `{"id", "text"}`, in order; lines that share an id are a group."""
+    completions = []
+    for where, record in read_json_lines(path):
+        try:
+            check_keys(record, ("id", "text"), ("id", "text"))
+            completions.append((read_text(record["id"], "id"), read_text(record["text"], "text", may_be_empty=True)))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return completions
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`("path:line", object)` of each line that is not blank.
+
+    Raises:
+        ValueError: not UTF-8, not strict JSON, not an object, or no line at all.
+    """
+    num_objects = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}:{number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                record = strict_json(text)
+                if not isinstance(record, dict):
+                    refuse("the line", record, "a JSON object")
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+            num_objects += 1
+            yield where, record
+    if not num_objects:
+        raise ValueError(f"{path}:1: the file is empty: at least one JSON object is needed")
+
+
+def refuse_repeated_id(identity: str, where: str, first_seen: dict[str, str]) -> None:
+    """Note in `first_seen` (id -> where) that an id stands here, and refuse it if it stood elsewhere before."""
+    if identity in first_seen:
+        raise ValueError(f"{where}: id {identity!r} stands already at {first_seen[identity]}: ids must differ")
+    first_seen[identity] = where
+
+
+def _read_truth(record: Mapping[str, Any]) -> Truth:
+    num_frames = read_integer(record["num_frames"], "num_frames")
+    task = read_optional(record, "task", lambda value: read_text(value, "task")) or "stvg"
+    if task not in TASKS:
+        refuse("task", task, f"one of {', '.join(TASKS)}")
+    if not is_number(record["fps"]) or not record["fps"] > 0:
+        refuse("fps", record["fps"], "a finite number above 0")
+    graph = record.get("graph")
+    check_finite(graph, "graph")
+    return Truth(
+        id=read_text(record["id"], "id"),
+        query=read_text(record["query"], "query"),
+        fps=float(record["fps"]),
+        num_frames=num_frames,
+        width=read_integer(record["width"], "width"),
+        height=read_integer(record["height"], "height"),
+        span_frames=read_optional(
+            record, "span_frames", lambda value: read_frame_span(value, num_frames, least_length=1)
+        ),
+        boxes_xyxy=read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", num_frames)) or {},
+        object_id=read_optional(record, "object_id", lambda value: read_integer(value, "object_id")),
+        tracks=read_by_object(record, "tracks", lambda value, name: read_tube(value, name, num_frames)),
+        task=task,  # type: ignore[arg-type]
+        answer=read_optional(record, "answer", _answer),
+        graph=graph,
+    )
+
+
+def _read_extras(record: Mapping[str, Any], truth: Truth) -> TruthExtras:
+    return TruthExtras(
+        masks=masks_from_json(record.get("masks"), truth),
+        categories=read_by_object(record, "categories", read_text),
+        thought=read_optional(record, "thought", lambda value: read_text(value, "thought", may_be_empty=True)) or "",
+        video=read_optional(record, "video", lambda value: read_text(value, "video")),
+    )
+
+
+def masks_from_json(value: Any, truth: Truth) -> Masks:
+    """Masks from `{"<object id>": {"<frame>": {"size": [height, width], "counts": text}}}`, none from null.
+
+    Sizes and frames are checked against the truth's video; whether the counts decode is not.
+    """
+
+    def read_rles(frames: Any, name: str) -> dict[int, Rle]:
+        return {frame: _rle(rle, truth) for frame, rle in read_by_frame(frames, name, truth.num_frames)}
+
+    return read_by_object({"masks": value}, "masks", read_rles)
+
+
+def _target_boxes(truth: Truth) -> Tube:
+    start, end = truth.span_frames or (0, truth.num_frames)
+    track = truth.tracks.get(truth.object_id, {}) if truth.object_id is not None else {}
+    boxes = {frame: box for frame, box in track.items() if start <= frame < end}
+    if not boxes:
+        raise ValueError(
+            f"boxes_xyxy is missing: task {truth.task!r} needs it, or an object_id with a track in frames {start} "
+            f"to {end - 1}"
+        )
+    return boxes
+
+
+def _check_choice(record: Mapping[str, Any]) -> None:
+    """A prediction says each thing once: by text, or by at most one span and one object."""
+    for group in (("text", *SPAN_KEYS), ("text", *OBJECT_KEYS)):
+        given = [key for key in group if key in record]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} stand together: only one of {', '.join(group)} is allowed")
+    if len(record) == 1:
+        raise ValueError(f"the prediction says nothing: one of {', '.join(PREDICTION_KEYS[1:])} is missing")
+
+
+def _answer(value: Any) -> str | float:
+    return float(value) if is_number(value) else read_text(value, "answer")
+
+
+def _object_ids(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(is_integer(object_id, 0) for object_id in value):
+        refuse("object_ids", value, "a list of integers of at least 0")
+    return tuple(value)
+
+
+def _rle(value: Any, truth: Truth) -> Rle:
+    size = [truth.height, truth.width]
+    if not isinstance(value, dict) or set(value) != {"size", "counts"}:
+        refuse("a mask", value, 'an object {"size": [height, width], "counts": text}')
+    if value["size"] != size:
+        refuse("a mask's size", value["size"], f"[height, width] of the video, {size}")
+    if not isinstance(value["counts"], str) or not value["counts"].isascii():
+        refuse("a mask's counts", value["counts"], "compressed text, as COCO's tools write it")
+    return {"size": size, "counts": value["counts"]}

@@ -1,0 +1,99 @@
+"""The value types every floor shares: the truth of a question, a stored sample, and a decoded clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stvg_lightning.tubes.boxes import Box
+from stvg_lightning.tubes.masks import Rle
+from stvg_lightning.tubes.spans import Span, span_frames_to_seconds
+
+Task = Literal["stvg", "temporal", "spatial", "choice", "numeric"]
+TASKS: tuple[str, ...] = get_args(Task)
+
+Tube = Mapping[int, Box]
+"""Frame number -> box, for the frames in which the object is seen."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One question about one video, and everything known about its answer.
+
+    Frames are 0-based, `span_frames` is half-open, boxes are `x1, y1, x2, y2` in pixels of the
+    original frame. What a task does not use is None or empty.
+    """
+
+    id: str
+    query: str
+    fps: float
+    num_frames: int
+    width: int
+    height: int
+    span_frames: tuple[int, int] | None = None
+    boxes_xyxy: Tube = field(default_factory=dict)
+    object_id: int | None = None
+    tracks: Mapping[int, Tube] = field(default_factory=dict)
+    task: Task = "stvg"
+    answer: str | float | None = None
+    graph: Any = None
+
+    @property
+    def span_seconds(self) -> Span | None:
+        return None if self.span_frames is None else span_frames_to_seconds(self.span_frames, self.fps)
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.num_frames / self.fps
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A truth with its video and, where known, the masks and categories of every object in it.
+
+    `video` is an encoded file: its bytes (from a shard) or its path. `masks` maps object id -> frame
+    -> RLE, at the original size. `thought` is a gold reasoning trace in which `{target}` stands for
+    the target's marker. `source` names where the sample came from, for messages.
+    """
+
+    truth: Truth
+    video: bytes | Path
+    masks: Mapping[int, Mapping[int, Rle]] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
+    thought: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames taken from a video.
+
+    `frames` has shape (frames, height, width, 3), uint8 RGB, perhaps smaller than the original.
+    `frame_indices` are 0-based frame numbers of the original video, ascending; `fps` is the original
+    rate, so frame `i` was shown at `frame_indices[i] / fps` seconds.
+    """
+
+    frames: NDArray[np.uint8]
+    frame_indices: tuple[int, ...]
+    fps: float
+
+    def __post_init__(self) -> None:
+        assert self.frames.ndim == 4 and self.frames.shape[-1] == 3, self.frames.shape
+        assert len(self.frames) == len(self.frame_indices), (len(self.frames), len(self.frame_indices))
+
+    @property
+    def times_seconds(self) -> tuple[float, ...]:
+        return tuple(index / self.fps for index in self.frame_indices)
+
+    @property
+    def height(self) -> int:
+        return self.frames.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.frames.shape[2]
