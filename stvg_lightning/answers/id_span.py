@@ -1,0 +1,234 @@
+"""Object-ID answers, `Target ID: 3, Time range: 4.50 to 9.22` (STVG-R1, section 3.3 and appendix A.1).
+
+Objects are answered by the label drawn on them, times in seconds. Three tasks: `stvg` asks for both,
+`spatial` for the object, `temporal` for the time.
+"""
+
+from __future__ import annotations
+
+import re
+
+from stvg_lightning.answers.answer import Answer
+from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
+from stvg_lightning.tubes import Span, Truth
+
+TASKS = ("stvg", "spatial", "temporal")
+
+MARKER_NOUNS = {"number": "number", "upper": "capital letter", "lower": "small letter", "mix": "number or letter"}
+
+QUESTIONS = {
+    "stvg": "Find the object that this sentence describes, and the time during which it happens:",
+    "spatial": "Find the object that this sentence describes:",
+    "temporal": "Find the time during which this happens:",
+}
+
+LONGEST_NUMBER = 32
+"""Digits beyond which a written time is no time; it keeps hostile texts cheap to read."""
+
+MOST_IDS = 1000
+"""Object ids read from one answer; no video holds more, and a text that repeats itself may list more."""
+
+# All patterns below run on text whose blanks are collapsed to single spaces, and repeat no two groups that
+# could match the same characters: reading takes time proportional to the length of the text.
+_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE | re.ASCII)
+_ID_FIELD = re.compile(r"target ?ids? ?[:=]", re.IGNORECASE | re.ASCII)
+_TIME_FIELD = re.compile(r"time ?range ?[:=]", re.IGNORECASE | re.ASCII)
+_OPENING, _CLOSING = r"""[ \[({"'*#]{0,4}""", r"""[ \])}"'*]{0,4}"""
+_ID = re.compile(
+    rf"{_OPENING}([a-z0-9]+)(?![a-z0-9_]|\.[0-9]){_CLOSING}([,;&] ?(?:and\b)?|and\b)?", re.IGNORECASE | re.ASCII
+)
+_SECONDS = r"([0-9]+(?:\.[0-9]*)?)(?![0-9]|[.:][0-9]|e[+-]?[0-9]) ?(?:s|secs?|seconds?)?"
+_RANGE = re.compile(
+    rf"{_OPENING}{_SECONDS}{_CLOSING}(?:to\b|and\b|[-\u2013\u2014]){_OPENING}{_SECONDS}", re.IGNORECASE | re.ASCII
+)
+
+
+def instruction(truth: Truth, marker_kind: MarkerKind = "number") -> str:
+    """The question put to the model: what to look for, and how to answer.
+
+    Args:
+        truth: gives the query and the task (`stvg`, `spatial` or `temporal`); nothing else of it is told.
+        marker_kind: how objects are labelled in the video.
+
+    Returns:
+        A few sentences; the line that shows the format holds no digits that a model could copy.
+
+    Raises:
+        ValueError: a task or a marker kind that this language does not know.
+
+    Example:
+        >>> print(instruction(Truth("a", "a man sits down", 30.0, 60, 64, 48, task="temporal")))
+        Find the time during which this happens: "a man sits down"
+        Think inside <think></think>, then answer inside <answer></answer> in this format:
+        Time range: [start] to [end]
+        Give times in seconds with two decimals.
+    """
+    _check_task(truth)
+    _check_marker_kind(marker_kind)
+    noun = MARKER_NOUNS[marker_kind]
+    fields = {"stvg": f"Target ID: [{noun}], Time range: [start] to [end]", "spatial": f"Target ID: [{noun}]"}
+    lines = [
+        f'{QUESTIONS[truth.task]} "{truth.query}"',
+        "Think inside <think></think>, then answer inside <answer></answer> in this format:",
+        fields.get(truth.task, "Time range: [start] to [end]"),
+    ]
+    # A video for a purely temporal question need not hold markers (Charades-STA has no boxes at all).
+    if truth.task != "temporal" or truth.tracks:
+        lines.insert(0, f"Each object in the video is marked with a {noun} at its centre.")
+    if truth.task != "spatial":
+        lines.append("Give times in seconds with two decimals.")
+    return "\n".join(lines)
+
+
+def write(truth: Truth, thought: str = "", marker_kind: MarkerKind = "number") -> str:
+    """A gold answer.
+
+    Args:
+        truth: holds what its task asks for: `object_id`, `span_frames`, or both.
+        thought: the reasoning, in which `{target}` stands for the target's label; a short neutral
+            sentence where it is empty.
+        marker_kind: how objects are labelled in the video.
+
+    Returns:
+        `<think>...</think><answer>...</answer>`; `read` gives it back to 0.005 seconds.
+
+    Raises:
+        ValueError: a truth without what its task asks for, or a thought that holds a tag of the template.
+
+    Example:
+        >>> truth = Truth("a", "a man sits down", 10.0, 100, 64, 48, span_frames=(45, 92), object_id=3)
+        >>> write(truth, "It is {target}.")
+        '<think>It is 3.</think><answer>Target ID: 3, Time range: 4.50 to 9.20</answer>'
+    """
+    _check_task(truth)
+    _check_marker_kind(marker_kind)
+    label = "" if truth.task == "temporal" else label_of(_object_id(truth), marker_kind)
+    times = "" if truth.task == "spatial" else "{:.2f} to {:.2f}".format(*_span_seconds(truth))
+    if re.search(r"</?(?:think|answer)>", thought, re.IGNORECASE):
+        raise ValueError(f"the thought of truth {truth.id!r} holds a <think> or <answer> tag: {thought!r}")
+    if thought:
+        thought = thought.replace("{target}", label or _label_if_known(truth, marker_kind))
+    else:
+        parts = [f"object {label}"] * bool(label) + [f"{times} seconds"] * bool(times)
+        thought = f"The sentence fits {', from '.join(parts)}."
+    fields = [f"Target ID: {label}"] * bool(label) + [f"Time range: {times}"] * bool(times)
+    return f"<think>{thought}</think><answer>{', '.join(fields)}</answer>"
+
+
+def read(text: str, marker_kind: MarkerKind = "number") -> Answer:
+    """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
+
+    The last `<answer>...</answer>` counts, and in it the first `Target ID:` and the first `Time range:`.
+    Case and blanks do not matter; ids may be several (`1, 3 and 4`); times are joined by `to`, `and` or
+    a dash, in brackets or not, with or without `s`. A field that is there but cannot be read is a problem;
+    a field that is not there is none, since the text does not tell which task it answers.
+
+    Args:
+        text: the completion.
+        marker_kind: how objects are labelled in the video.
+
+    Returns:
+        The answer; `span_seconds` is as written, so perhaps reversed or outside the video.
+
+    Example:
+        >>> answer = read("<think>a man</think> <answer>target id: 3, time range: [4.5 and 9.2]</answer>")
+        >>> answer.object_ids, answer.span_seconds, answer.well_formed, answer.problems
+        ((3,), (4.5, 9.2), True, ())
+    """
+    _check_marker_kind(marker_kind)
+    thought, well_formed = _thought(text), _is_well_formed(text)
+    content = _last_answer(text)
+    if content is None:
+        problems = ("no <answer>...</answer>",)
+        return Answer(text, thought=thought, well_formed=well_formed, problems=problems)
+    content = " ".join(content.split())
+    id_field, time_field = _ID_FIELD.search(content), _TIME_FIELD.search(content)
+    object_ids = _read_ids(content, id_field.end(), marker_kind) if id_field else ()
+    span_seconds = _read_span(content, time_field.end()) if time_field else None
+    found = []
+    if id_field and not object_ids:
+        found.append(f"no {MARKER_NOUNS[marker_kind]} follows {_excerpt(content, id_field.start())}")
+    if time_field and span_seconds is None:
+        found.append(f"no two times in seconds follow {_excerpt(content, time_field.start())}")
+    if not id_field and not time_field:
+        found.append(f"neither 'Target ID:' nor 'Time range:' in {_excerpt(content, 0)}")
+    return Answer(text, span_seconds, object_ids, None, thought, well_formed, tuple(found))
+
+
+def _last_answer(text: str) -> str | None:
+    """What stands in the last closed pair of answer tags, the innermost one where they nest."""
+    content, opened_at = None, None
+    for tag in _ANSWER_TAG.finditer(text):
+        if not tag[1]:
+            opened_at = tag.end()
+        elif opened_at is not None:
+            content, opened_at = text[opened_at : tag.start()], None
+    return content
+
+
+def _thought(text: str) -> str | None:
+    """What stands between the first think tag and the next closing one, or None."""
+    _, opening, rest = text.partition("<think>")
+    thought, closing, _ = rest.partition("</think>")
+    return thought.strip() if opening and closing else None
+
+
+def _is_well_formed(text: str) -> bool:
+    """Whether the stripped text is one think pair, blanks, and one answer pair, and nothing else."""
+    text = text.strip()
+    if any(text.count(tag) != 1 for tag in ("<think>", "</think>", "<answer>", "</answer>")):
+        return False
+    head, _, tail = text.partition("</think>")
+    return head.startswith("<think>") and tail.lstrip().startswith("<answer>") and tail.endswith("</answer>")
+
+
+def _read_ids(content: str, position: int, marker_kind: MarkerKind) -> tuple[int, ...]:
+    """Object ids in the order written, each once, up to the first thing that is no label."""
+    object_ids: dict[int, None] = {}
+    for _ in range(MOST_IDS):
+        match = _ID.match(content, position)
+        object_id = object_id_of(match[1], marker_kind) if match else None
+        if match is None or not object_id:
+            break
+        object_ids[object_id] = None
+        position = match.end()
+        if match[2] is None:
+            break
+    return tuple(object_ids)
+
+
+def _read_span(content: str, position: int) -> Span | None:
+    match = _RANGE.match(content, position)
+    if match is None or max(len(match[1]), len(match[2])) > LONGEST_NUMBER:
+        return None
+    return float(match[1]), float(match[2])
+
+
+def _excerpt(content: str, position: int) -> str:
+    return repr(content[position : position + 40])
+
+
+def _check_task(truth: Truth) -> None:
+    if truth.task not in TASKS:
+        raise ValueError(f"truth {truth.id!r}: object-ID answers know the tasks {', '.join(TASKS)}, not {truth.task!r}")
+
+
+def _check_marker_kind(marker_kind: str) -> None:
+    if marker_kind not in MARKER_KINDS:
+        raise ValueError(f"marker kind {marker_kind!r} is unknown: choose from {', '.join(MARKER_KINDS)}")
+
+
+def _object_id(truth: Truth) -> int:
+    if truth.object_id is None:
+        raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no object_id to write")
+    return truth.object_id
+
+
+def _label_if_known(truth: Truth, marker_kind: MarkerKind) -> str:
+    return "" if truth.object_id is None else label_of(truth.object_id, marker_kind)
+
+
+def _span_seconds(truth: Truth) -> Span:
+    if truth.span_seconds is None:
+        raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no span_frames to write")
+    return truth.span_seconds
