@@ -1,0 +1,240 @@
+"""What a reward term is, and the weighted sum of several."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, overload, runtime_checkable
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.tubes import Truth, Tube
+
+RANGE_SLACK = 1e-6
+"""How far a value may leave a term's stated range: the rounding of floats, no more."""
+
+
+class RewardError(ValueError):
+    """A reward term raised, or returned what it may not; the message names the term and the sample."""
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What a term may know besides the answers and the truth.
+
+    Attributes:
+        step: optimiser steps taken so far.
+        progress: share of the training done, in [0, 1].
+        completion_tokens: length of each answer in tokens.
+        marked_seconds: object id -> times in seconds of the sampled frames in which its label was drawn.
+        discriminator_boxes: for each answer the frame -> box of a spatial module, or None.
+    """
+
+    step: int = 0
+    progress: float = 0.0
+    completion_tokens: tuple[int, ...] | None = None
+    marked_seconds: Mapping[int, Sequence[float]] | None = None
+    discriminator_boxes: Sequence[Tube | None] | None = None
+
+    def of_answer(self, index: int) -> RewardContext:
+        """The context of one answer of the group: fields that hold an entry per answer keep its own only."""
+        tokens, boxes = self.completion_tokens, self.discriminator_boxes
+        return replace(
+            self,
+            completion_tokens=None if tokens is None else (tokens[index],),
+            discriminator_boxes=None if boxes is None else (boxes[index],),
+        )
+
+
+@runtime_checkable
+class RewardTerm(Protocol):
+    """One term of a reward: called with a group of answers to one question, it gives one value for each.
+
+    A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
+    also have `setup()`, called once before training; `on_epoch_start(epoch)`; and `state_dict()` with
+    `load_state_dict(state)`, if it keeps anything that a resumed run needs.
+    """
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    def __call__(
+        self, answers: Sequence[Answer], truth: Truth, context: RewardContext
+    ) -> Sequence[float | int | None]: ...
+
+
+@overload
+def reward(function: Callable[..., Any]) -> RewardTerm: ...
+
+
+@overload
+def reward(*, low: float = 0.0, high: float = 1.0) -> Callable[[Callable[..., Any]], RewardTerm]: ...
+
+
+def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0, high: float | int = 1.0) -> Any:
+    """Make a reward term of a plain function that scores one answer.
+
+    Args:
+        function: takes `(answer, truth)` or `(answer, truth, context)` and returns a number, or None
+            where the term does not apply. The context is narrowed to the answer: `completion_tokens`
+            and `discriminator_boxes` then hold one entry.
+        low: smallest value it returns.
+        high: largest value it returns.
+
+    Returns:
+        The term; the plain function stays reachable as its `__wrapped__`.
+
+    Raises:
+        ValueError: a function of other than two or three arguments, or `low` not below `high`.
+
+    Example:
+        >>> @reward(low=0.0, high=2.0)
+        ... def num_ids(answer, truth):
+        ...     return min(len(answer.object_ids), 2)
+        >>> truth = Truth("a", "a man sits down", 10.0, 100, 64, 48)
+        >>> num_ids([Answer("", object_ids=(3, 4)), Answer("")], truth, RewardContext())
+        [2.0, 0.0]
+    """
+    if not low < high:
+        raise ValueError(f"a reward's low must be below its high, not {low} and {high}")
+    if function is None:
+        return functools.partial(reward, low=low, high=high)
+    num_arguments = len(inspect.signature(function).parameters)
+    if num_arguments not in (2, 3):
+        raise ValueError(
+            f"reward {function.__name__!r} takes {num_arguments} arguments: it must take (answer, truth) "
+            "or (answer, truth, context)"
+        )
+    score = function
+
+    @functools.wraps(function)
+    def term(answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
+        values = []
+        for index, answer in enumerate(answers):
+            value = score(answer, truth, *([context.of_answer(index)] if num_arguments == 3 else []))
+            values.append(None if value is None else float(value))
+        return values
+
+    term.low, term.high = float(low), float(high)  # type: ignore[attr-defined]
+    return term
+
+
+@dataclass(frozen=True)
+class RewardedAnswer:
+    """The rewards of one answer: each term's unweighted value (None: does not apply), and the weighted total."""
+
+    terms: dict[str, float | None]
+    total: float
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """The reward of an answer: a weighted sum of named terms (STVG-R1, equation 6, has all weights 1).
+
+    Attributes:
+        terms: name -> (term, weight).
+
+    Raises:
+        ValueError: no terms, or a weight that is not finite.
+
+    Example:
+        >>> @reward
+        ... def short(answer, truth):
+        ...     return len(answer.text) < 5
+        >>> total = WeightedSum({"short": (short, 0.5)})
+        >>> total.score([Answer("yes")], Truth("a", "a man sits down", 10.0, 100, 64, 48))
+        [RewardedAnswer(terms={'short': 1.0}, total=0.5)]
+    """
+
+    terms: Mapping[str, tuple[RewardTerm, float | int]]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ValueError("a reward needs at least one term")
+        for name, (_, weight) in self.terms.items():
+            if not math.isfinite(weight):
+                raise ValueError(f"the weight of reward term {name!r} must be finite, not {weight}")
+
+    def score(
+        self, answers: Sequence[Answer], truth: Truth, context: RewardContext | None = None
+    ) -> list[RewardedAnswer]:
+        """Score a group of answers to one question.
+
+        Args:
+            answers: the group, in any number.
+            truth: the question's truth.
+            context: what terms may know besides; an empty one if None.
+
+        Returns:
+            For each answer every term's value, None where it does not apply, and the total, to which
+            None adds nothing.
+
+        Raises:
+            RewardError: a term raised, returned too few or too many values, a value that is no finite
+                number, or one outside its stated range. The term and the sample are named.
+        """
+        context = context or RewardContext()
+        values = {name: _values(name, term, answers, truth, context) for name, (term, _) in self.terms.items()}
+        rewarded = []
+        for index in range(len(answers)):
+            terms = {name: values[name][index] for name in self.terms}
+            total = sum(self.terms[name][1] * value for name, value in terms.items() if value is not None)
+            rewarded.append(RewardedAnswer(terms, float(total)))
+        return rewarded
+
+    def setup(self) -> None:
+        """Call the `setup()` of every term that has one."""
+        self._call_where_present("setup")
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Call the `on_epoch_start(epoch)` of every term that has one; epochs count from 0."""
+        self._call_where_present("on_epoch_start", epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Name -> state, of the terms that keep one."""
+        return {name: term.state_dict() for name, (term, _) in self.terms.items() if hasattr(term, "state_dict")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give every term that keeps a state its own back.
+
+        Raises:
+            ValueError: the names in the state are not those of the terms that keep one.
+        """
+        keepers = {name: term for name, (term, _) in self.terms.items() if hasattr(term, "load_state_dict")}
+        if keepers.keys() != state.keys():
+            raise ValueError(f"the saved rewards have states of {sorted(state)}, but these need {sorted(keepers)}")
+        for name, term in keepers.items():
+            term.load_state_dict(state[name])
+
+    def _call_where_present(self, method: str, *arguments: Any) -> None:
+        for term, _ in self.terms.values():
+            if hasattr(term, method):
+                getattr(term, method)(*arguments)
+
+
+def _values(
+    name: str, term: RewardTerm, answers: Sequence[Answer], truth: Truth, context: RewardContext
+) -> list[float | None]:
+    """A term's values for a group, checked."""
+    where = f"reward term {name!r} on sample {truth.id!r}"
+    try:
+        returned = list(term(answers, truth, context))
+        values = [None if value is None else float(value) for value in returned]
+    # Whatever a user's own code raises is passed on, with the names that the user needs to find it.
+    except Exception as error:
+        raise RewardError(f"{where} raised {type(error).__name__}: {error}") from error
+    if len(values) != len(answers):
+        raise RewardError(f"{where} returned {len(values)} values for {len(answers)} answers")
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise RewardError(f"{where} returned {value} for answer {index}: a reward must be finite")
+        if not term.low - RANGE_SLACK <= value <= term.high + RANGE_SLACK:
+            raise RewardError(f"{where} returned {value} for answer {index}: it states [{term.low}, {term.high}]")
+    return values

@@ -1,0 +1,125 @@
+"""Find a reward term by its dotted path, or in a file of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stvg_lightning.rewards.base import RewardTerm
+
+
+def load_term(path: str, options: Mapping[str, Any] | None = None) -> RewardTerm:
+    """Load a reward term.
+
+    Args:
+        path: `package.module.name`, or `path/to/file.py:name`, relative to the working directory.
+        options: arguments of a term that is a class, by name; a class without any is built with its defaults.
+
+    Returns:
+        The term.
+
+    Raises:
+        ValueError: no such module, file or name (the nearest names are listed), a file that cannot be
+            run, an option that the term does not have, or something that states no range.
+
+    Example:
+        >>> load_term("stvg_lightning.rewards.ObjectId", {"presence": "code"})
+        ObjectId(presence='code')
+    """
+    found = load_object(path)
+    options = options or {}
+    if inspect.isclass(found):
+        _check_options(path, found, options)
+        found = found(**options)
+    elif options:
+        raise ValueError(f"{path} is a function and has no options, but was given {', '.join(options)}")
+    if not isinstance(found, RewardTerm):
+        raise ValueError(
+            f"{path} is no reward term: decorate a function of (answer, truth) with @reward, "
+            "or give a class `low`, `high` and `__call__(answers, truth, context)`"
+        )
+    return found
+
+
+def load_object(path: str) -> Any:
+    """Whatever a path names: a decorated function, or the class of a term with options.
+
+    Raises:
+        ValueError: as `load_term`.
+    """
+    if ":" in path:
+        file, _, name = path.rpartition(":")
+        module = _load_file(Path(file).expanduser())
+    else:
+        module_name, _, name = path.rpartition(".")
+        if not module_name:
+            raise ValueError(f"reward {path!r} must be named as package.module.name or path/to/file.py:name")
+        module = _load_module(module_name, path)
+    if not hasattr(module, name):
+        raise ValueError(f"{path}: there is no {name!r}; {_names_in(module, name)}")
+    return getattr(module, name)
+
+
+def _load_module(module_name: str, path: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that is there, but itself imports one that is not, says so in its own words.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{path} cannot be loaded: {error}") from error
+        raise ValueError(
+            f"{path}: there is no module {error.name!r}; a file of your own is named as path/to/file.py:name"
+        ) from error
+
+
+def _load_file(file: Path) -> ModuleType:
+    """Run a file as a module, anew each time, so that an edited file is seen."""
+    if file.suffix != ".py":
+        raise ValueError(f"{file} must be a .py file, as in path/to/file.py:name")
+    if not file.is_file():
+        near = sorted(str(other) for other in file.parent.glob("*.py"))
+        raise ValueError(f"there is no file {file}; {_nearest(str(file), near)}")
+    # The name must stay the same in every process, for a term to be pickled by name.
+    module_name = f"stvg_reward_{file.stem}_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    module = ModuleType(module_name)
+    module.__file__ = str(file)
+    sys.modules[module_name] = module
+    try:
+        # Not by an import: its byte-code cache misses an edit of equal size within the same second.
+        exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
+    # Whatever a user's own file raises is passed on, with the name of the file.
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _check_options(path: str, term_class: type, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(term_class).parameters
+    for option in options:
+        if option not in parameters:
+            raise ValueError(f"{path} has no option {option!r}; {_nearest(option, sorted(parameters))}")
+    for name, parameter in parameters.items():
+        variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not variadic and name not in options:
+            raise ValueError(f"{path} needs the option {name!r}")
+
+
+def _names_in(module: ModuleType, wanted: str) -> str:
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    return _nearest(wanted, sorted(names))
+
+
+def _nearest(wanted: str, names: list[str]) -> str:
+    """The names that exist, and the nearest of them, as the end of a sentence."""
+    if not names:
+        return "there are none"
+    near = difflib.get_close_matches(wanted, names, n=1)
+    return (f"the nearest is {near[0]!r}, of " if near else "choose from ") + ", ".join(names)
