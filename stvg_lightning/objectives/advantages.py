@@ -1,0 +1,91 @@
+"""Advantages: how much better than expected each answer of a group is. All take `(rewards, epsilon)`."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def group_normalized(
+    rewards: Float[Tensor, "groups group_size"], epsilon: float = 1e-4, unbiased: bool = True
+) -> Float[Tensor, "groups group_size"]:
+    """Reward minus the group's mean, over the group's standard deviation (GRPO; STVG-R1, equation 7).
+
+    `A_i = (R_i - mean(R)) / (std(R) + epsilon)`
+
+    Args:
+        rewards: one group of answers to the same question a row.
+        epsilon: added to the standard deviation; the released code has 1e-4, equation 7 none.
+        unbiased: divide the sum of squares by `group_size - 1`, as the released code does; otherwise
+            by `group_size`.
+
+    Returns:
+        Advantages; exactly 0 in a group whose rewards are all equal.
+
+    Raises:
+        ValueError: groups of fewer than two answers.
+
+    Example:
+        >>> import torch
+        >>> group_normalized(torch.tensor([[0.0, 2.0], [1.0, 1.0]]), epsilon=0.0, unbiased=False)
+        tensor([[-1.,  1.],
+                [ 0.,  0.]])
+    """
+    _check_group_size(rewards)
+    scale = rewards.std(dim=1, keepdim=True, unbiased=unbiased) + epsilon
+    return _centered(rewards, dim=1) / scale.where(scale > 0, 1.0)
+
+
+def group_centered(
+    rewards: Float[Tensor, "groups group_size"], epsilon: float = 1e-4
+) -> Float[Tensor, "groups group_size"]:
+    """Reward minus the group's mean (Dr. GRPO): `A_i = R_i - mean(R)`.
+
+    Args:
+        rewards: one group of answers to the same question a row.
+        epsilon: not used; here so that all advantages take the same arguments.
+
+    Returns:
+        Advantages; exactly 0 in a group whose rewards are all equal.
+
+    Raises:
+        ValueError: groups of fewer than two answers.
+    """
+    _check_group_size(rewards)
+    return _centered(rewards, dim=1)
+
+
+def batch_whitened(
+    rewards: Float[Tensor, "groups group_size"], epsilon: float = 1e-4
+) -> Float[Tensor, "groups group_size"]:
+    """Reward minus the batch's mean, over the batch's standard deviation; groups play no part.
+
+    `A_i = (R_i - mean(all R)) / (std(all R) + epsilon)`, the standard deviation unbiased. The batch is
+    what is passed: over several processes, gather the rewards first.
+
+    Args:
+        rewards: one group of answers to the same question a row; at least two in all.
+        epsilon: added to the standard deviation.
+
+    Returns:
+        Advantages; exactly 0 where all rewards are equal.
+
+    Raises:
+        ValueError: fewer than two rewards.
+    """
+    if rewards.numel() < 2:
+        raise ValueError(f"whitening needs at least two rewards, not {rewards.numel()}")
+    flat = rewards.reshape(1, -1)
+    scale = flat.std(dim=1, keepdim=True) + epsilon
+    return (_centered(flat, dim=1) / scale.where(scale > 0, 1.0)).reshape(rewards.shape)
+
+
+def _centered(rewards: Tensor, dim: int) -> Tensor:
+    """Rewards minus their mean; 0 and not a rounding error where all are equal."""
+    all_equal = rewards.amax(dim, keepdim=True) == rewards.amin(dim, keepdim=True)
+    return (rewards - rewards.mean(dim, keepdim=True)).masked_fill(all_equal, 0.0)
+
+
+def _check_group_size(rewards: Tensor) -> None:
+    if rewards.shape[1] < 2:
+        raise ValueError(f"an advantage within a group needs at least two answers a group, not {rewards.shape[1]}")
