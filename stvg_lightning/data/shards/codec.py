@@ -1,0 +1,147 @@
+"""One sample as one WebDataset record, and back: `json`, `masks.json` and the encoded video under one key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes.json_values import strict_json
+from stvg_lightning.tubes.jsonl import Masks, complete_truth, masks_from_json, parse_truth, truth_to_json
+
+VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "avi", "mov")
+RECORD_EXTRAS = ("categories", "thought")
+LONGEST_KEY = 80  # a plain tar header holds names of 100 characters, extensions included
+
+
+class BadSample(ValueError):
+    """A sample that cannot be used: the message names it and says why."""
+
+
+def sample_to_record(sample: Sample) -> dict[str, bytes | str]:
+    """A sample as WebDataset writes it.
+
+    Args:
+        sample: its video must be given as bytes, or as a path, which is read.
+
+    Returns:
+        `__key__` (text), `json`, `masks.json` (left out where there are none) and the video under its
+        extension (bytes). Bytes whose container is none of `VIDEO_EXTENSIONS` are stored as `mp4`.
+
+    Raises:
+        BadSample: the truth breaks a rule of truth lines (a NaN box, a span outside the video, ...).
+        OSError: the video cannot be read.
+    """
+    where = f"sample {sample.truth.id!r}"
+    extras = {
+        "categories": {str(object_id): name for object_id, name in sorted(sample.categories.items())},
+        "thought": sample.thought,
+    }
+    record = truth_to_json(sample.truth) | {name: value for name, value in extras.items() if value}
+    masks = {
+        str(object_id): {str(frame): rle for frame, rle in sorted(rles.items())}
+        for object_id, rles in sorted(sample.masks.items())
+        if rles
+    }
+    try:
+        truth = complete_truth(parse_truth(record, where, RECORD_EXTRAS)[0], where)
+        _read_masks(masks, truth, where)
+    except ValueError as error:
+        raise BadSample(str(error)) from None
+    extension = _video_extension(sample)
+    parts = {"json": record, "masks.json": masks}
+    return {
+        "__key__": record_key(sample.truth.id),
+        **{name: _json_bytes(part) for name, part in parts.items() if part},
+        extension: sample.video if isinstance(sample.video, bytes) else sample.video.read_bytes(),
+    }
+
+
+def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
+    """The sample of a record, its video as bytes.
+
+    Args:
+        record: extension -> bytes, with `__key__`, as plain WebDataset yields it too.
+        where: the shard and the sample's place in it, with which errors begin.
+
+    Raises:
+        BadSample: a part is missing or broken; the message names shard and sample.
+    """
+    truth, categories, thought = record_truth(record, where)
+    where = _named(record, where)
+    extensions = [extension for extension in VIDEO_EXTENSIONS if extension in record]
+    if len(extensions) != 1:
+        found = ", ".join(sorted(name for name in record if not name.startswith("__"))) or "nothing"
+        raise BadSample(f"{where}: one video ({', '.join(VIDEO_EXTENSIONS)}) is needed, found {found}")
+    try:
+        masks = strict_json(record["masks.json"].decode("utf-8")) if "masks.json" in record else None
+    except ValueError as error:
+        raise BadSample(f"{where}: masks.json: {error}") from None
+    return Sample(truth, record[extensions[0]], _read_masks(masks, truth, where), categories, thought, source=where)
+
+
+def record_truth(record: Mapping[str, Any], where: str) -> tuple[Truth, Mapping[int, str], str]:
+    """Truth, categories and thought of a record, of which only `json` is read; it fails as `record_to_sample` does."""
+    where = _named(record, where)
+    if "json" not in record:
+        raise BadSample(f"{where}: the part 'json' is missing")
+    try:
+        content = strict_json(record["json"].decode("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it must be a JSON object")
+        truth, extras = parse_truth(content, "json", RECORD_EXTRAS)
+        truth = complete_truth(truth, "json")
+    except ValueError as error:
+        raise BadSample(f"{where}: {error}") from None
+    return truth, extras.categories, extras.thought
+
+
+def record_key(sample_id: str) -> str:
+    """An id as a key that is safe in tar and WebDataset, where a dot ends the key and a slash a folder.
+
+    Letters, digits, `_`, `-` and `~` stay, anything else becomes `%` and two hexadecimal digits; a
+    long id is cut, and `+` and its hash are appended. Two ids never share a key. The id itself stands in `json`.
+
+    Example:
+        >>> record_key("video 1.5/a")
+        'video%201%2E5%2Fa'
+    """
+    key = quote(sample_id, safe="", errors="surrogatepass").replace(".", "%2E")
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode("ascii")).hexdigest()[:16]
+    return f"{key[: LONGEST_KEY - len(digest) - 1]}+{digest}"
+
+
+def _named(record: Mapping[str, Any], where: str) -> str:
+    return f"{where}, sample {record.get('__key__')!r}"
+
+
+def _read_masks(value: Any, truth: Truth, where: str) -> Masks:
+    try:
+        return masks_from_json(value, truth)
+    except ValueError as error:
+        raise BadSample(f"{where}: {error}") from None
+
+
+def _video_extension(sample: Sample) -> str:
+    """The file's own extension, or the one that the first bytes tell."""
+    if not isinstance(sample.video, bytes):
+        extension = sample.video.suffix[1:].lower()
+        if extension not in VIDEO_EXTENSIONS:
+            allowed = ", ".join(VIDEO_EXTENSIONS)
+            raise BadSample(f"sample {sample.truth.id!r}: the extension of {sample.video} must be one of {allowed}")
+        return extension
+    start = sample.video[:64]
+    if start.startswith(b"\x1a\x45\xdf\xa3"):
+        return "webm" if b"webm" in start else "mkv"
+    if start.startswith(b"RIFF") and start[8:12] == b"AVI ":
+        return "avi"
+    return "mov" if start[4:12] == b"ftypqt  " else "mp4"
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")

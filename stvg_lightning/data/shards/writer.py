@@ -1,0 +1,237 @@
+"""Write samples as WebDataset tar shards: whole or not at all, and the same bytes for the same samples."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from webdataset import TarWriter
+
+from stvg_lightning.data.shards.codec import BadSample, sample_to_record
+from stvg_lightning.data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, file_sha256, write_manifest
+from stvg_lightning.data.video import UnreadableVideo, probe_video
+from stvg_lightning.tubes import Sample
+
+UNFINISHED = ".unfinished"
+SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.tar")
+MAX_FRAMES_APART = 1
+NUM_REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How shards are built.
+
+    `check_videos` probes every video and skips a sample whose truth gives another size, or a number
+    of frames more than one apart. More than `max_skipped_share` of the samples skipped (0 to 1)
+    fails the build. `overwrite` replaces a complete folder, which stays as it is until the new one
+    is whole.
+    """
+
+    samples_per_shard: int = 256
+    check_videos: bool = True
+    max_skipped_share: float = 0.1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard must be at least 1, not {self.samples_per_shard}")
+        if not 0 <= self.max_skipped_share <= 1:
+            raise ValueError(f"max_skipped_share must lie in 0 to 1, not {self.max_skipped_share}")
+
+
+@dataclass(frozen=True)
+class SkippedSample:
+    """A sample that was left out of the shards, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did: the manifest it wrote, and every sample it left out."""
+
+    manifest: Manifest
+    skipped: tuple[SkippedSample, ...]
+
+    @property
+    def num_written(self) -> int:
+        return self.manifest.num_samples
+
+
+def write_shards(
+    samples: Iterable[Sample],
+    out: Path,
+    source: str,
+    licence: str,
+    options: WriteOptions = WriteOptions(),
+    progress: Callable[[int], None] | None = None,
+) -> BuildReport:
+    """Write samples into a folder of shards with a manifest.
+
+    Everything is first written to a hidden folder inside `out` and moved when whole, the manifest
+    last; what a killed build left there is removed by the next one. Samples are written in order,
+    one at a time, so any number fits in memory.
+
+    Args:
+        samples: their videos as bytes or paths; a path's file is copied into the shard.
+        out: the folder; made where it is missing.
+        source: where the data came from, for the manifest.
+        licence: under which terms it may be used, for the manifest.
+        options: sizes and checks.
+        progress: called with the number of samples looked at, after each.
+
+    Raises:
+        FileExistsError: the folder already holds complete shards, and `overwrite` is off.
+        ValueError: no source or licence, no samples, or too many skipped (the first reasons are given).
+        OSError: the folder cannot be written, for instance because the disk is full; nothing of the build is left.
+    """
+    for name, value in (("source", source), ("licence", licence)):
+        if not value.strip():
+            raise ValueError(f"{name} is {value!r}: the manifest needs a text")
+    if (out / MANIFEST_NAME).exists() and not options.overwrite:
+        raise FileExistsError(f"{out} already holds complete shards: choose another folder, or overwrite")
+    unfinished = out / UNFINISHED
+    build = _Build(out, options)
+    try:
+        with _write_errors_named(out):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        for num_seen, sample in enumerate(samples, start=1):
+            build.add(sample)
+            if progress is not None:
+                progress(num_seen)
+        with _write_errors_named(out):
+            manifest = Manifest(source, licence, build.finish())
+            _move_into_place(unfinished, out, manifest)
+    finally:
+        build.discard()
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return BuildReport(manifest, tuple(build.skipped))
+
+
+class _Build:
+    """The shards of one build: those written, the one being written, and the samples left out."""
+
+    def __init__(self, out: Path, options: WriteOptions) -> None:
+        self.skipped: list[SkippedSample] = []
+        self._out = out
+        self._options = options
+        self._ids: set[str] = set()
+        self._entries: list[ShardEntry] = []
+        self._shard: _OpenShard | None = None
+
+    def add(self, sample: Sample) -> None:
+        """Write a sample, or note why it is left out."""
+        record = self._prepare(sample)
+        if record is None:
+            return
+        with _write_errors_named(self._out):
+            if self._shard is None:
+                self._shard = _OpenShard(self._out / UNFINISHED / f"shard-{len(self._entries):05d}.tar")
+            self._shard.write(record)
+            if self._shard.num_samples == self._options.samples_per_shard:
+                self._close_shard()
+
+    def finish(self) -> tuple[ShardEntry, ...]:
+        """Close the last shard and say what was written, unless too much was left out."""
+        num_written = len(self._ids)
+        num_seen = num_written + len(self.skipped)
+        reasons = "".join(f"\n  {skipped.id}: {skipped.reason}" for skipped in self.skipped[:NUM_REASONS_SHOWN])
+        if len(self.skipped) > self._options.max_skipped_share * num_seen:
+            raise ValueError(
+                f"{len(self.skipped)} of {num_seen} samples cannot be used, more than the allowed share of "
+                f"{self._options.max_skipped_share:g}; the first:{reasons}"
+            )
+        if not num_written:
+            raise ValueError(f"there are no samples to write into {self._out}{reasons and '; skipped:'}{reasons}")
+        self._close_shard()
+        return tuple(self._entries)
+
+    def discard(self) -> None:
+        """Close what an error left open."""
+        if self._shard is not None:
+            self._shard.discard()
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._entries.append(self._shard.close())
+            self._shard = None
+
+    def _prepare(self, sample: Sample) -> dict[str, bytes | str] | None:
+        try:
+            if sample.truth.id in self._ids:
+                raise BadSample("an earlier sample has the same id")
+            if self._options.check_videos:
+                _check_video(sample)
+            record = sample_to_record(sample)
+        except (BadSample, UnreadableVideo, OSError) as error:  # the only files touched here are the sample's own
+            self.skipped.append(SkippedSample(sample.truth.id, str(error)))
+            return None
+        self._ids.add(sample.truth.id)
+        return record
+
+
+class _OpenShard:
+    """A tar file being written. Times and owners are fixed, so that equal samples give equal bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.num_samples = 0
+        self._path = path
+        self._file = path.open("wb")
+        self._tar = TarWriter(self._file, user="stvg", group="stvg", mtime=0, encoder=False)
+
+    def write(self, record: dict[str, bytes | str]) -> None:
+        self._tar.write(record)
+        self.num_samples += 1
+
+    def close(self) -> ShardEntry:
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return ShardEntry(self._path.name, file_sha256(self._path), self.num_samples, self._path.stat().st_size)
+
+    def discard(self) -> None:
+        # A full disk makes every further write fail too; the first error is the one to report.
+        for close in (self._tar.close, self._file.close):
+            with contextlib.suppress(OSError):
+                close()
+
+
+def _check_video(sample: Sample) -> None:
+    truth, info = sample.truth, probe_video(sample.video)
+    if (info.width, info.height) != (truth.width, truth.height):
+        raise BadSample(
+            f"the video is {info.width} x {info.height} pixels, the truth says {truth.width} x {truth.height}"
+        )
+    if abs(info.num_frames - truth.num_frames) > MAX_FRAMES_APART:
+        raise BadSample(f"the video has {info.num_frames} frames, the truth says {truth.num_frames}")
+
+
+def _move_into_place(unfinished: Path, out: Path, manifest: Manifest) -> None:
+    """Swap the finished shards for whatever the folder held: only renames, the manifest out first and in last."""
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    for path in out.iterdir():
+        if SHARD_NAME.fullmatch(path.name):
+            path.unlink()
+    for shard in manifest.shards:
+        os.replace(unfinished / shard.name, out / shard.name)
+    write_manifest(out, manifest)
+
+
+@contextlib.contextmanager
+def _write_errors_named(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            error.errno, f"the shards in {out} could not be written, nothing new is left: {reason}"
+        ) from error

@@ -1,0 +1,6 @@
+"""A synthetic world: short videos of moving shapes with every truth known, deterministic from a seed."""
+
+from stvg_lightning.data.synthetic.samples import make_sample, split_seeds
+from stvg_lightning.data.synthetic.scene import Action, Scene, Thing, WorldSettings, make_scene
+
+__all__ = ["Action", "Scene", "Thing", "WorldSettings", "make_sample", "make_scene", "split_seeds"]

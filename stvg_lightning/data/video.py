@@ -1,0 +1,223 @@
+"""Read and write video files with PyAV: frames at a rate, and the sizes that a pixel budget allows."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from stvg_lightning.tubes import Clip
+
+
+class UnreadableVideo(ValueError):
+    """A video that cannot be decoded, or holds fewer frames than it should."""
+
+
+@dataclass(frozen=True)
+class VideoSampling:
+    """How a video becomes frames for a model.
+
+    `fps` frames are taken for each second, at least `min_frames`, at most `max_frames`.
+    `total_pixels` is the budget of one video, over all its frames (STVG-R1: 1.6 million, as released
+    2048 * 28 * 28); `min_frame_pixels` and `max_frame_pixels` bound a single frame.
+    """
+
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+    total_pixels: int = 2048 * 28 * 28
+    min_frame_pixels: int = 16 * 28 * 28
+    max_frame_pixels: int = 768 * 28 * 28
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ValueError(f"fps must be above 0, not {self.fps}")
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"min_frames {self.min_frames} must lie in 1 to max_frames {self.max_frames}")
+        if not 0 < self.min_frame_pixels <= self.max_frame_pixels:
+            raise ValueError(f"min_frame_pixels {self.min_frame_pixels} must lie in 1 to {self.max_frame_pixels}")
+
+
+def sampled_frame_indices(
+    num_frames: int, fps: float, sampling: VideoSampling, multiple_of: int = 2
+) -> tuple[int, ...]:
+    """Frame numbers to take from a video, evenly spaced and ascending.
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        fps: the video's own rate.
+        sampling: the wished rate and limits.
+        multiple_of: the number of frames a model merges into one step of time; the count is a
+            multiple of it, and only a video with fewer frames than that shows one of them twice.
+
+    Raises:
+        ValueError: the video has no frames, or no rate.
+    """
+    if num_frames < 1 or not fps > 0:
+        raise ValueError(f"num_frames must be at least 1, not {num_frames}, and fps above 0, not {fps}")
+    wished = max(num_frames / fps * sampling.fps, sampling.min_frames)
+    most = max(min(sampling.max_frames, num_frames) // multiple_of, 1) * multiple_of
+    count = round(min(wished, num_frames) / multiple_of) * multiple_of
+    count = min(max(count, multiple_of), most)
+    # The middle of each of `count` equal parts would never show frame 0; the grid starts there instead.
+    return tuple(min(int(i * num_frames / count + 1e-9), num_frames - 1) for i in range(count))
+
+
+def resized_size(
+    height: int, width: int, num_frames: int, sampling: VideoSampling, side_multiple: int, frames_per_step: int = 2
+) -> tuple[int, int]:
+    """Height and width to which frames are resized: within the pixel budget, the aspect ratio nearly kept.
+
+    The budget counts a model's time steps, as the Qwen-VL family counts it: `frames_per_step` frames
+    are merged into one, so a frame may hold `total_pixels / num_frames * frames_per_step` pixels.
+
+    Args:
+        height: original height in pixels.
+        width: original width in pixels.
+        num_frames: frames taken from the video.
+        sampling: the budget.
+        side_multiple: both sides become multiples of this (patch size times merge size).
+        frames_per_step: frames merged into one step of time.
+
+    Raises:
+        ValueError: the frame is more than 200 times as long as it is wide, or the reverse.
+    """
+    if max(height, width) / min(height, width) > 200:
+        raise ValueError(f"a frame of {width} x {height} pixels is too narrow: the ratio of its sides exceeds 200")
+    most = min(sampling.max_frame_pixels, sampling.total_pixels * frames_per_step / num_frames)
+    most = max(most, sampling.min_frame_pixels)
+    sides = [max(side_multiple, round(side / side_multiple) * side_multiple) for side in (height, width)]
+    if sides[0] * sides[1] > most:
+        scale = math.sqrt(height * width / most)
+        sides = [
+            max(side_multiple, math.floor(side / scale / side_multiple) * side_multiple) for side in (height, width)
+        ]
+    elif sides[0] * sides[1] < sampling.min_frame_pixels:
+        scale = math.sqrt(sampling.min_frame_pixels / (height * width))
+        sides = [math.ceil(side * scale / side_multiple) * side_multiple for side in (height, width)]
+    return sides[0], sides[1]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself; `num_frames` is counted, not read from its header."""
+
+    fps: float
+    num_frames: int
+    width: int
+    height: int
+
+
+def probe_video(video: bytes | Path) -> VideoInfo:
+    """Rate, size and number of frames of a video, by reading every packet of it.
+
+    Raises:
+        UnreadableVideo: no video stream, or broken data.
+        FileNotFoundError: the path does not exist.
+    """
+    try:
+        with _open(video) as container:
+            stream = _video_stream(container, video)
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            size = stream.width, stream.height
+            num_frames = sum(1 for packet in container.demux(stream) if packet.size)
+    except av.FFmpegError as error:
+        raise UnreadableVideo(f"{_name(video)} cannot be read as a video: {error}") from error
+    if fps <= 0 or num_frames == 0:
+        raise UnreadableVideo(f"{_name(video)} holds no frames, or no frame rate")
+    return VideoInfo(fps, num_frames, *size)
+
+
+def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float) -> Clip:
+    """Decode chosen frames of a video, at their original size.
+
+    Args:
+        video: an encoded file, or its path.
+        frame_indices: 0-based frame numbers in order of showing, ascending; repeats are allowed.
+        fps: the video's rate, kept with the clip.
+
+    Raises:
+        UnreadableVideo: broken data, or the video ends before the last chosen frame.
+        FileNotFoundError: the path does not exist.
+        ValueError: no frame numbers, or not ascending from 0.
+    """
+    if not frame_indices or frame_indices[0] < 0 or list(frame_indices) != sorted(frame_indices):
+        raise ValueError(f"frame_indices must be ascending numbers from 0 on, at least one, not {list(frame_indices)}")
+    wanted = set(frame_indices)
+    found: dict[int, NDArray[np.uint8]] = {}
+    try:
+        with _open(video) as container:
+            stream = _video_stream(container, video)
+            stream.thread_type = "AUTO"
+            for index, frame in enumerate(container.decode(stream)):
+                if index in wanted:
+                    found[index] = frame.to_ndarray(format="rgb24")
+                if len(found) == len(wanted):
+                    break
+    except av.FFmpegError as error:
+        raise UnreadableVideo(f"{_name(video)} cannot be decoded: {error}") from error
+    if len(found) < len(wanted):
+        raise UnreadableVideo(
+            f"{_name(video)} ends early: frame {max(wanted)} was wanted, {len(wanted) - len(found)} frames are missing"
+        )
+    if len({picture.shape for picture in found.values()}) > 1:
+        raise UnreadableVideo(f"{_name(video)} changes its size on the way")
+    return Clip(np.stack([found[index] for index in frame_indices]), tuple(frame_indices), fps)
+
+
+def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:
+    """Encode frames as an H.264 mp4 that browsers play.
+
+    Args:
+        frames: (frames, height, width, 3), uint8 RGB; an odd side is cropped by one pixel.
+        fps: frames per second.
+        crf: x264's quality, 0 (lossless) to 51.
+
+    Returns:
+        The bytes of the file. The same frames give the same bytes with the same PyAV.
+
+    Raises:
+        ValueError: no frames, or a side of less than 2 pixels.
+    """
+    if len(frames) == 0 or min(frames.shape[1:3]) < 2:
+        raise ValueError(f"frames of shape {frames.shape} make no video: no frames, or a side of less than 2 pixels")
+    height, width = (side - side % 2 for side in frames.shape[1:3])
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _open(video: bytes | Path) -> av.container.InputContainer:
+    # Titles in old encodings are common in downloaded videos, and no reason to refuse one.
+    if isinstance(video, bytes):
+        return av.open(io.BytesIO(video), "r", metadata_errors="replace")
+    if not video.is_file():
+        raise FileNotFoundError(f"there is no video at {video}")
+    return av.open(str(video), "r", metadata_errors="replace")
+
+
+def _video_stream(container: av.container.InputContainer, video: bytes | Path) -> av.VideoStream:
+    if not container.streams.video:
+        raise UnreadableVideo(f"{_name(video)} holds no video stream")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise UnreadableVideo(f"{_name(video)} is encoded in a way that no decoder here knows")
+    return stream
+
+
+def _name(video: bytes | Path) -> str:
+    return f"a video of {len(video)} bytes" if isinstance(video, bytes) else str(video)
