@@ -1,0 +1,144 @@
+"""LoRA adapters: one for each training stage, the stages before it merged into the weights.
+
+So "the model without this stage's adapter" is the model the stage began with: for GRPO after a cold
+start, the reference policy is the cold-started model and not the base.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from stvg_lightning.models.loading import TINY, VideoLanguageModel, load_encoder, load_model, wrap_model
+
+LINEAGE_FILE = "stvg_model.json"
+LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+TOWER_LAYERS = r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj|mlp\.[02])"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Which layers a stage adapts, and with what rank.
+
+    Attributes:
+        rank: width of the low-rank update.
+        alpha: the update is scaled by `alpha / rank`.
+        dropout: dropout on the update's input; GRPO needs 0, or its two passes over a token disagree.
+        vision_tower: `frozen`, or `adapted`: the tower's linear layers get adapters too.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    vision_tower: Literal["frozen", "adapted"] = "frozen"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"LoRA rank must be at least 1, not {self.rank}")
+        if self.vision_tower not in ("frozen", "adapted"):
+            raise ValueError(f"vision_tower {self.vision_tower!r} is unknown: choose from frozen, adapted")
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A model with a new adapter in its layers: `model.network` runs with it, `without_adapter` without."""
+
+    model: VideoLanguageModel
+    adapter: PeftModel
+    settings: Lora
+
+    @property
+    def tower_is_frozen(self) -> bool:
+        return self.settings.vision_tower == "frozen"
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The model as this stage found it: the reference policy."""
+        with self.adapter.disable_adapter():
+            yield
+
+
+def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
+    """Freeze a model and put a new adapter, whose update starts at zero, into its linear layers."""
+    targets = LANGUAGE_LAYERS
+    if settings.vision_tower == "adapted":
+        targets = f"({LANGUAGE_LAYERS})|({TOWER_LAYERS})"
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+    )
+    adapter = get_peft_model(model.network, config).train()
+    return AdaptedModel(wrap_model(adapter.get_base_model(), model.encoder), adapter, settings)
+
+
+def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None:
+    """Save the adapter, and what it stands on, as a folder that `load_trained` reads.
+
+    The folder is complete or absent: it is written beside its place and then renamed.
+
+    Args:
+        adapted: the trained model.
+        folder: where; replaced if it is there.
+        started_from: the name or folder of the model before this adapter.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    replaced = temporary.with_name(f"{temporary.name}.old")
+    try:
+        adapted.adapter.save_pretrained(temporary, save_embedding_layers=False)
+        (temporary / LINEAGE_FILE).write_text(json.dumps(_lineage(started_from, folder), indent=2) + "\n")
+        if folder.exists():
+            folder.rename(replaced)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load_trained(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> VideoLanguageModel:
+    """Load a model by name or folder; the adapters of a trained folder are merged in their order.
+
+    Raises:
+        FileNotFoundError: no model there.
+        ValueError: an unknown precision, or a family that is not supported.
+    """
+    lineage = Path(name) / LINEAGE_FILE
+    if not lineage.is_file():
+        return load_model(name, dtype)
+    model = load_trained(_started_from(lineage), dtype)
+    merged = PeftModel.from_pretrained(model.network, name).merge_and_unload()
+    for parameter in merged.parameters():
+        parameter.requires_grad_(False)
+    return wrap_model(merged, model.encoder)
+
+
+def load_trained_encoder(name: str):
+    """What prepares prompts for a model that `load_trained` would load, without weights."""
+    lineage = Path(name) / LINEAGE_FILE
+    return load_trained_encoder(_started_from(lineage)) if lineage.is_file() else load_encoder(name)
+
+
+def _lineage(started_from: str, folder: Path) -> dict[str, str]:
+    """The start of an adapter's folder: a name as it is, a folder both seen from here and from the root.
+
+    A run may be moved alone, or together with the model that it began with: one of the two still leads there.
+    """
+    if started_from == TINY or not Path(started_from).exists():
+        return {"started_from": started_from}
+    start = Path(started_from).resolve()
+    return {"started_from": os.path.relpath(start, folder.resolve()), "absolute": str(start)}
+
+
+def _started_from(lineage: Path) -> str:
+    record = json.loads(lineage.read_text())
+    beside = lineage.parent / record["started_from"]
+    if "absolute" not in record:
+        return record["started_from"]
+    return str(beside.resolve()) if beside.exists() else record["absolute"]

@@ -1,0 +1,198 @@
+"""Forward passes: videos once through the tower, prompts into a cache, and log-probabilities of completions.
+
+Every pass (rollout, old, policy, reference) goes through here with the same positions, the same
+video features and the same support of tokens, so that their log-probabilities can be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PreTrainedModel
+
+from stvg_lightning.models.positions import continued_position_ids
+from stvg_lightning.models.prompts import PromptBatch
+
+HEAD_CHUNK_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """What the vision tower made of the videos of a batch: one tensor a video, and one list a deepstack level."""
+
+    tokens: tuple[Float[Tensor, "_ width"], ...]
+    deepstack: tuple[tuple[Float[Tensor, "_ width"], ...], ...] = ()
+
+    def repeated(self, times: int) -> VideoFeatures:
+        """The features of each video `times` times in a row; nothing is copied."""
+        return VideoFeatures(_repeated(self.tokens, times), tuple(_repeated(level, times) for level in self.deepstack))
+
+    def select(self, videos: slice) -> VideoFeatures:
+        """The features of some neighbouring videos."""
+        return VideoFeatures(self.tokens[videos], tuple(level[videos] for level in self.deepstack))
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Completions padded on the right: token ids, and which of them are scored.
+
+    A sampled completion is scored from its first token to its end token. Padding on the right needs
+    no attention mask: nothing that is scored can see it.
+    """
+
+    token_ids: Int[Tensor, "rows tokens"]
+    mask: Bool[Tensor, "rows tokens"]
+
+    def to(self, device: torch.device | str) -> Completions:
+        """The same completions on a device."""
+        return Completions(self.token_ids.to(device), self.mask.to(device))
+
+
+def encode_videos(model: PreTrainedModel, batch: PromptBatch) -> VideoFeatures:
+    """Run the vision tower once over a batch's videos.
+
+    Raises:
+        ValueError: the number of features is not the number of video placeholders in the prompts, so
+            part of a video would not reach the language model.
+    """
+    output = model.model.get_video_features(batch.patches, batch.grid_thw, return_dict=True)
+    features = VideoFeatures(
+        tuple(output.pooler_output), tuple(tuple(level) for level in getattr(output, "deepstack_features", None) or ())
+    )
+    num_placeholders = (batch.input_ids == model.config.video_token_id).sum(dim=1).tolist()
+    num_features = [len(tokens) for tokens in features.tokens]
+    if num_placeholders != num_features:
+        raise ValueError(f"prompts hold {num_placeholders} video placeholders for {num_features} video features")
+    return features
+
+
+def banned_token_ids(model: PreTrainedModel) -> list[int]:
+    """Tokens that no completion may hold: placeholders and markers of vision. A sampled one breaks the next pass."""
+    config = model.config
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return [token for name in names if (token := getattr(config, name, None)) is not None]
+
+
+def next_token_log_probs(
+    model: PreTrainedModel, hidden: Float[Tensor, "*batch width"], temperature: float = 1.0
+) -> Float[Tensor, "*batch vocabulary"]:
+    """Log-probabilities in float32 over the tokens that may follow; banned tokens have -inf."""
+    logits = model.lm_head(hidden).float() / temperature
+    banned = torch.tensor(banned_token_ids(model), device=logits.device)
+    return logits.index_fill(-1, banned, float("-inf")).log_softmax(dim=-1)
+
+
+@dataclass
+class Prefill:
+    """A batch of prompts after one pass: the cache to continue from and the last token's hidden state."""
+
+    cache: DynamicCache
+    last_hidden: Float[Tensor, "prompts width"]
+
+
+def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures) -> Prefill:
+    """Read prompts once, keeping their keys and values."""
+    output = model.model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask.long(),
+        position_ids=batch.position_ids,
+        mm_encoder_outputs=encoder_outputs(features),
+        past_key_values=DynamicCache(config=model.config.get_text_config()),
+        use_cache=True,
+    )
+    return Prefill(output.past_key_values, output.last_hidden_state[:, -1])
+
+
+def decode_step(
+    model: PreTrainedModel,
+    token_ids: Int[Tensor, " rows"],
+    position_ids: Int[Tensor, "3 rows 1"],
+    attention_mask: Bool[Tensor, "rows past_and_one"],
+    cache: DynamicCache,
+) -> Float[Tensor, "rows width"]:
+    """Read one more token of every row; the cache grows in place."""
+    output = model.model(
+        input_ids=token_ids[:, None],
+        attention_mask=attention_mask.long(),
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.last_hidden_state[:, -1]
+
+
+def completion_log_probs(
+    model: PreTrainedModel,
+    batch: PromptBatch,
+    completions: Completions,
+    features: VideoFeatures,
+    temperature: float = 1.0,
+) -> Float[Tensor, "rows tokens"]:
+    """Log-probability of every completion token given its prompt and the tokens before it.
+
+    Each prompt is repeated for each of its completions: the plain form, against which
+    `group_log_probs` is tested. The head runs on completion positions only, in chunks that are computed again for the
+    gradient, so the full logits are never held.
+
+    Args:
+        model: the vision-language model.
+        batch: prompts on the left.
+        completions: rows in the order of the prompts, the same number for each.
+        features: the prompts' videos.
+        temperature: divides the logits, as it did in sampling.
+
+    Returns:
+        Float32; 0 where the mask is False.
+    """
+    rows, num_tokens = completions.token_ids.shape
+    group_size = rows // batch.num_prompts
+    assert group_size * batch.num_prompts == rows, (rows, batch.num_prompts)
+    prompt_ids = batch.input_ids.repeat_interleave(group_size, dim=0)
+    prompt_mask = batch.attention_mask.repeat_interleave(group_size, dim=0)
+    prompt_positions = batch.position_ids.repeat_interleave(group_size, dim=1)
+    output = model.model(
+        input_ids=torch.cat([prompt_ids, completions.token_ids], dim=1),
+        attention_mask=torch.cat([prompt_mask, torch.ones_like(completions.mask)], dim=1).long(),
+        position_ids=torch.cat([prompt_positions, continued_position_ids(prompt_positions, num_tokens)], dim=2),
+        mm_encoder_outputs=encoder_outputs(features.repeated(group_size)),
+        use_cache=False,
+    )
+    predicting = output.last_hidden_state[:, batch.num_tokens - 1 : -1]
+    mask = completions.mask
+    written = chosen_log_probs(model, predicting[mask], completions.token_ids[mask], temperature)
+    return torch.zeros(rows, num_tokens, device=written.device).masked_scatter(mask, written)
+
+
+def chosen_log_probs(
+    model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
+) -> Float[Tensor, " tokens"]:
+    """Log-probabilities of chosen tokens, the head run in chunks that are computed again for the gradient."""
+
+    def chunk_log_probs(chunk_hidden: Tensor, chunk_ids: Tensor) -> Tensor:
+        log_probs = next_token_log_probs(model, chunk_hidden, temperature)
+        return log_probs.gather(-1, chunk_ids[:, None])[:, 0]
+
+    chunks = zip(hidden.split(HEAD_CHUNK_TOKENS), token_ids.split(HEAD_CHUNK_TOKENS), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([chunk_log_probs(*chunk) for chunk in chunks])
+    return torch.cat([checkpoint(chunk_log_probs, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def encoder_outputs(features: VideoFeatures) -> dict[str, Any]:
+    """Features in the shape that transformers takes in place of a pass through the tower."""
+    return {"video": _TowerOutput(features.tokens, [level for level in features.deepstack])}
+
+
+@dataclass
+class _TowerOutput:
+    pooler_output: tuple[Tensor, ...]
+    deepstack_features: list[tuple[Tensor, ...]]
+
+
+def _repeated(tensors: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:
+    return tuple(tensor for tensor in tensors for _ in range(times))

@@ -1,0 +1,102 @@
+"""Load a vision-language model by name or folder: weights, processor, and the family's layout of positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig, PreTrainedModel
+
+from stvg_lightning.models.positions import PositionRule
+from stvg_lightning.models.prompts import PromptEncoder
+from stvg_lightning.models.vision_attention import batch_vision_attention
+
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+PROMPT_FILE = "stvg_prompt.json"
+"""Beside a model's weights: the sampling and the markers that it was trained with."""
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+Network = PreTrainedModel
+"""What a loaded model is to the floors above: transformers' own class."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class VideoLanguageModel:
+    """A model and what prepares its prompts; `network` is transformers' own class, perhaps with adapters injected."""
+
+    network: PreTrainedModel
+    encoder: PromptEncoder
+
+    @property
+    def pad_token_id(self) -> int:
+        return self.encoder.processor.tokenizer.pad_token_id
+
+    @property
+    def end_token_id(self) -> int:
+        return self.encoder.processor.tokenizer.eos_token_id
+
+
+def model_folder(name: str) -> str:
+    """The folder or hub name that a model's name stands for; `tiny` is the bundled model.
+
+    Raises:
+        FileNotFoundError: the name looks like a path and nothing is there.
+    """
+    if name == TINY:
+        return str(TINY_FOLDER)
+    looks_local = name.startswith((".", "/", "~")) or Path(name).exists()
+    if looks_local and not (Path(name).expanduser() / "config.json").is_file():
+        raise FileNotFoundError(f"there is no model at {name}: a folder with a config.json is expected")
+    return str(Path(name).expanduser()) if looks_local else name
+
+
+def position_rule(config: PretrainedConfig) -> PositionRule:
+    """How a family lays out positions, from its config.
+
+    Raises:
+        ValueError: a family that is not supported.
+    """
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"model type {config.model_type!r} is not supported: choose from {', '.join(FAMILIES)}")
+    vision = config.vision_config
+    if config.model_type == "qwen3_vl":
+        return PositionRule(vision.spatial_merge_size, frames_in_text=True)
+    tokens_per_second = float(vision.tokens_per_second)
+    return PositionRule(vision.spatial_merge_size, frames_in_text=False, tokens_per_second=tokens_per_second)
+
+
+def load_encoder(name: str) -> PromptEncoder:
+    """What prepares prompts for a model, without its weights."""
+    folder = model_folder(name)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.tokenizer.padding_side = "left"
+    return PromptEncoder(processor, position_rule(AutoConfig.from_pretrained(folder)))
+
+
+def load_model(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> VideoLanguageModel:
+    """Load weights, processor and layout.
+
+    Args:
+        name: `tiny`, a folder, or a hub name such as `Qwen/Qwen2.5-VL-7B-Instruct`.
+        dtype: precision of the weights in memory.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: an unknown precision or a family that is not supported.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
+    encoder = load_encoder(name)
+    network = AutoModelForImageTextToText.from_pretrained(model_folder(name), dtype=DTYPES[dtype])
+    return wrap_model(network, encoder)
+
+
+def wrap_model(network: PreTrainedModel, encoder: PromptEncoder) -> VideoLanguageModel:
+    """A loaded or newly made network with its encoder, its tower set to attend to all frames at once."""
+    batch_vision_attention(network)
+    return VideoLanguageModel(network, encoder)
