@@ -1,0 +1,107 @@
+"""The in-process sampler: each prompt is read once, and its group decodes from one shared cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stvg_lightning.models.forward import VideoFeatures, decode_step, next_token_log_probs, prefill
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.positions import continued_position_ids
+from stvg_lightning.models.prompts import PromptBatch
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, written_mask
+
+
+@dataclass(frozen=True)
+class InProcessSampler:
+    """Samples with the model that is being trained, as it is at that moment."""
+
+    model: VideoLanguageModel
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: PromptBatch,
+        features: VideoFeatures,
+        group_size: int,
+        sampling: Sampling,
+        prompt_seeds: Sequence[int],
+    ) -> Rollouts:
+        """Sample a group of completions for every prompt.
+
+        Args:
+            prompts: a batch of prompts.
+            features: their videos, once through the tower.
+            group_size: completions a prompt.
+            sampling: length and temperature.
+            prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
+                in whatever batch and on whatever process it is sampled.
+        """
+        network = self.model.network
+        noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
+        started = perf_counter()
+        read = prefill(network, prompts, features)
+        prefill_seconds = perf_counter() - started
+        if group_size > 1:
+            read.cache.batch_repeat_interleave(group_size)
+        hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
+        positions = prompts.position_ids.repeat_interleave(group_size, dim=1)
+        attention = prompts.attention_mask.repeat_interleave(group_size, dim=0)
+        finished = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+        tokens: list[Int[Tensor, " rows"]] = []
+        log_probs: list[Float[Tensor, " rows"]] = []
+        for step in range(sampling.max_new_tokens):
+            chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise)
+            tokens.append(chosen.masked_fill(finished, self.model.pad_token_id))
+            log_probs.append(chosen_log_probs.masked_fill(finished, 0.0))
+            finished = finished | (chosen == self.model.end_token_id)
+            if step + 1 == sampling.max_new_tokens or bool(finished.all()):
+                break
+            attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
+            next_positions = continued_position_ids(positions, 1, start=step)
+            hidden = decode_step(network, tokens[-1], next_positions, attention, read.cache)
+        rollouts = self._rollouts(torch.stack(tokens, 1), torch.stack(log_probs, 1), ~finished, group_size)
+        generate_seconds = perf_counter() - started
+        decode_seconds = generate_seconds - prefill_seconds
+        seconds = {"prefill": prefill_seconds, "decode": decode_seconds, "generate": generate_seconds}
+        return replace(rollouts, seconds=seconds)
+
+    def _rollouts(
+        self, token_ids: Int[Tensor, "rows tokens"], log_probs: Tensor, truncated: Tensor, group_size: int
+    ) -> Rollouts:
+        # The padding token of some families is also an end token: the mask asks for the first end only.
+        mask = written_mask(token_ids, self.model.end_token_id)
+        tokenizer = self.model.encoder.processor.tokenizer
+        texts = [
+            tokenizer.decode(row[kept], skip_special_tokens=True) for row, kept in zip(token_ids, mask, strict=True)
+        ]
+        return Rollouts(token_ids, mask, log_probs * mask, texts, truncated, group_size)
+
+
+class _GroupNoise:
+    """Gumbel noise for one token of every row, each prompt's from a generator of its own."""
+
+    def __init__(self, prompt_seeds: Sequence[int], group_size: int, device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in prompt_seeds]
+        self.group_size, self.device = group_size, device
+
+    def draw(self, vocabulary_size: int) -> Float[Tensor, "rows vocabulary"]:
+        shape = (self.group_size, vocabulary_size)
+        uniform = [torch.rand(shape, generator=generator, device=self.device) for generator in self.generators]
+        exponential = -torch.log(torch.cat(uniform).clamp(min=1e-20))
+        return -torch.log(exponential.clamp(min=1e-20))
+
+
+def _choose(
+    network: torch.nn.Module, hidden: Float[Tensor, "rows width"], temperature: float, noise: _GroupNoise
+) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """The next token of every row and its log-probability; Gumbel noise makes the maximum a sample."""
+    log_probs = next_token_log_probs(network, hidden, temperature or 1.0)
+    scores = log_probs + noise.draw(log_probs.shape[-1]) if temperature > 0 else log_probs
+    chosen = scores.argmax(dim=-1)
+    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]

@@ -1,0 +1,79 @@
+"""Rollouts: groups of completions sampled for prompts, and how they are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stvg_lightning.models.forward import Completions
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are sampled.
+
+    Attributes:
+        max_new_tokens: a completion that has not ended by then is cut off and counted as truncated.
+        temperature: divides the logits; 0 takes the likeliest token.
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0, not {self.temperature}")
+
+
+GREEDY = Sampling(max_new_tokens=1024, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Groups of completions: rows of one prompt stand together, in the order of the prompts.
+
+    `log_probs` are those of the policy that sampled, at the sampling temperature (1 where it is 0).
+    `seconds` is the time spent in `prefill`, in `decode`, and in both as `generate`.
+    """
+
+    token_ids: Int[Tensor, "rows tokens"]
+    mask: Bool[Tensor, "rows tokens"]
+    log_probs: Float[Tensor, "rows tokens"]
+    texts: list[str]
+    truncated: Bool[Tensor, " rows"]
+    group_size: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def completions(self) -> Completions:
+        return Completions(self.token_ids, self.mask)
+
+    @property
+    def lengths_tokens(self) -> Int[Tensor, " rows"]:
+        return self.mask.sum(dim=1)
+
+    def select(self, rows: slice) -> Rollouts:
+        """Some neighbouring rows, cut to their longest completion."""
+        longest = max(int(self.lengths_tokens[rows].max()), 1)
+        return Rollouts(
+            self.token_ids[rows, :longest],
+            self.mask[rows, :longest],
+            self.log_probs[rows, :longest],
+            self.texts[rows],
+            self.truncated[rows],
+            self.group_size,
+            self.seconds,
+        )
+
+
+def written_mask(token_ids: Int[Tensor, "rows tokens"], end_token_id: int) -> Bool[Tensor, "rows tokens"]:
+    """Which tokens belong to a completion: all up to the first end token, and that one too."""
+    ended = (token_ids == end_token_id).cumsum(dim=1)
+    before = torch.cat([torch.zeros_like(ended[:, :1]), ended[:, :-1]], dim=1)
+    return before == 0

@@ -1,0 +1,231 @@
+"""The group-shared rollout: against rollouts made one by one by plain passes, and against transformers' generate."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stvg_lightning.models.forward import Completions, banned_token_ids, completion_log_probs, encode_videos
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.prompts import EncodedPrompt
+from stvg_lightning.rollouts.in_process import InProcessSampler
+from stvg_lightning.rollouts.rollouts import GREEDY, Rollouts, Sampling, written_mask
+from stvg_lightning.tubes import Sample
+from tests.helpers import assert_close
+from tests.small_models import (
+    VOCABULARY_SIZE,
+    allowed_log_probs,
+    batch_of,
+    noise_clip,
+    own_tower_attention,
+    plain_log_probs,
+    plain_logits,
+    prompts_of,
+    with_biased_head,
+)
+
+Samples = tuple[Sample, ...]
+
+
+def roll_out(
+    model: VideoLanguageModel, prompts: list[EncodedPrompt], group_size: int, sampling: Sampling, seeds: list[int]
+) -> Rollouts:
+    batch = batch_of(model, prompts)
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+    return InProcessSampler(model).sample(batch, features, group_size, sampling, seeds)
+
+
+def often_ending(model: VideoLanguageModel) -> VideoLanguageModel:
+    """A model that ends an answer after a few tokens."""
+    return with_biased_head(model, {model.end_token_id: 5.5})
+
+
+@torch.no_grad()
+def repeated_rollout(
+    model: VideoLanguageModel, prompt: EncodedPrompt, group_size: int, sampling: Sampling, seed: int
+) -> list[tuple[list[int], list[float]]]:
+    """Each completion by itself: one plain pass a token, Gumbel noise of its row, the largest sum wins."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = [torch.rand(group_size, VOCABULARY_SIZE, generator=generator) for _ in range(sampling.max_new_tokens)]
+    group = []
+    for row in range(group_size):
+        tokens: list[int] = []
+        log_probs: list[float] = []
+        while len(tokens) < sampling.max_new_tokens and model.end_token_id not in tokens:
+            logits = plain_logits(model, prompt, torch.tensor(tokens, dtype=torch.long))[-1]
+            next_log_probs = allowed_log_probs(model, logits, sampling.temperature)
+            noise = -(-uniform[len(tokens)][row].double().log()).log()
+            tokens.append(int((next_log_probs + noise).argmax()))
+            log_probs.append(float(next_log_probs[tokens[-1]]))
+        group.append((tokens, log_probs))
+    return group
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_shared_rollout_equals_repeated_rollouts(
+    model: VideoLanguageModel, world_samples: Samples, temperature: float
+) -> None:
+    model = often_ending(model)
+    prompts, sampling, seeds = prompts_of(model, world_samples[:2]), Sampling(6, temperature), [5, 6]
+    rollouts = roll_out(model, prompts, 3, sampling, seeds)
+    lengths = rollouts.lengths_tokens.tolist()
+    for index, prompt in enumerate(prompts):
+        for row, (tokens, log_probs) in enumerate(repeated_rollout(model, prompt, 3, sampling, seeds[index])):
+            place = 3 * index + row
+            assert rollouts.token_ids[place, : lengths[place]].tolist() == tokens
+            assert_close(rollouts.log_probs[place, : lengths[place]], log_probs, atol=1e-4)
+
+
+def test_completions_end_at_different_times(model: VideoLanguageModel, world_samples: Samples) -> None:
+    """What the comparison above needs to say anything about answers that end early."""
+    rollouts = roll_out(often_ending(model), prompts_of(model, world_samples[:2]), 3, Sampling(6), [5, 6])
+    assert len(set(rollouts.lengths_tokens.tolist())) > 2
+
+
+def test_greedy_equals_transformers_generate(model: VideoLanguageModel) -> None:
+    # One step of time: there Qwen2.5-VL's positions after the video are the same in transformers.
+    clip = noise_clip(2, 32, 32)
+    prompts = [model.encoder.encode(clip, text, 32, 32) for text in ("Who jumps?", "Which of the things moves first?")]
+    rollouts = roll_out(model, prompts, 1, Sampling(8, temperature=0.0), [0, 0])
+    for row, prompt in enumerate(prompts):
+        with torch.no_grad(), own_tower_attention(model.network):
+            generated = model.network.generate(
+                input_ids=prompt.input_ids[None],
+                attention_mask=torch.ones_like(prompt.input_ids)[None],
+                mm_token_type_ids=2 * (prompt.input_ids == model.network.config.video_token_id).int()[None],
+                pixel_values_videos=prompt.patches,
+                video_grid_thw=prompt.grid_thw,
+                max_new_tokens=8,
+                do_sample=False,
+                suppress_tokens=banned_token_ids(model.network),
+                eos_token_id=model.end_token_id,
+                pad_token_id=model.pad_token_id,
+            )
+        expected = generated[0, len(prompt.input_ids) :].tolist()
+        assert rollouts.token_ids[row, : len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_rollout_log_probs_are_those_of_training(
+    model: VideoLanguageModel, world_samples: Samples, temperature: float
+) -> None:
+    model = often_ending(model)
+    prompts = prompts_of(model, world_samples[:3])
+    rollouts = roll_out(model, prompts, 4, Sampling(8, temperature), [1, 2, 3])
+    batch = batch_of(model, prompts)
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+        again = completion_log_probs(model.network, batch, rollouts.completions, features, temperature or 1.0)
+    assert_close(again, rollouts.log_probs, atol=1e-4)
+    assert rollouts.log_probs[rollouts.mask].max() < 0
+
+
+def test_the_same_sample_and_seed_give_the_same_group_in_any_batch(
+    model: VideoLanguageModel, world_samples: Samples
+) -> None:
+    model = often_ending(model)
+    prompts, seeds = prompts_of(model, world_samples[:4]), [11, 12, 13, 14]
+    together = roll_out(model, prompts, 3, Sampling(6), seeds)
+    for batch in ([2], [3, 1], [1, 0, 2]):
+        other = roll_out(model, [prompts[i] for i in batch], 3, Sampling(6), [seeds[i] for i in batch])
+        for place, index in enumerate(batch):
+            mine, theirs = slice(3 * place, 3 * place + 3), slice(3 * index, 3 * index + 3)
+            assert other.texts[mine] == together.texts[theirs]
+            width = int(other.lengths_tokens[mine].max())
+            assert torch.equal(other.mask[mine, :width], together.mask[theirs, :width])
+            assert_close(other.log_probs[mine, :width], together.log_probs[theirs, :width], atol=1e-4)
+
+
+def test_another_seed_gives_another_group(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    model = models["qwen3_vl"]
+    prompts = prompts_of(model, world_samples[:1])
+    first, again, other = (roll_out(model, prompts, 4, Sampling(4), [seed]).token_ids for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert (first != other).any(dim=1).all()
+    assert len({tuple(row) for row in first.tolist()}) == 4, "the members of a group differ"
+
+
+def test_an_answer_ends_once_and_what_is_cut_off_is_told(model: VideoLanguageModel, world_samples: Samples) -> None:
+    model = often_ending(model)
+    rollouts = roll_out(model, prompts_of(model, world_samples[:2]), 6, Sampling(7), [1, 2])
+    ends = rollouts.token_ids == model.end_token_id
+    assert 0 < int(rollouts.truncated.sum()) < 12, "the test needs both kinds"
+    for row, truncated in enumerate(rollouts.truncated.tolist()):
+        assert truncated == (not ends[row].any())
+        length = rollouts.token_ids.shape[1] if truncated else int(ends[row].int().argmax()) + 1
+        assert rollouts.mask[row].tolist() == [True] * length + [False] * (rollouts.token_ids.shape[1] - length)
+        assert int(ends[row].sum()) == (not truncated)
+        assert (rollouts.token_ids[row, length:] == model.pad_token_id).all()
+        assert (rollouts.log_probs[row, length:] == 0).all()
+        tokenizer = model.encoder.processor.tokenizer
+        assert rollouts.texts[row] == tokenizer.decode(rollouts.token_ids[row, : length - (not truncated)])
+    assert rollouts.group_size == 6 and rollouts.lengths_tokens.tolist() == rollouts.mask.sum(dim=1).tolist()
+
+
+def test_sampling_stops_when_all_have_ended(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    model = with_biased_head(models["qwen3_vl"], {models["qwen3_vl"].end_token_id: 100.0})
+    rollouts = roll_out(model, prompts_of(model, world_samples[:2]), 2, Sampling(50), [1, 2])
+    assert rollouts.token_ids.tolist() == [[model.end_token_id]] * 4
+    assert not rollouts.truncated.any() and rollouts.texts == [""] * 4
+    assert_close(rollouts.log_probs, torch.zeros(4, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_one_new_token(model: VideoLanguageModel, world_samples: Samples, temperature: float) -> None:
+    prompts = prompts_of(model, world_samples[:2])
+    rollouts = roll_out(model, prompts, 2, Sampling(1, temperature), [1, 2])
+    assert rollouts.token_ids.shape == (4, 1) and rollouts.mask.all() and rollouts.truncated.all()
+    for row in range(4):
+        with torch.no_grad():
+            expected = plain_log_probs(model, prompts[row // 2], rollouts.token_ids[row])
+        assert_close(rollouts.log_probs[row], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_tokens_come_as_often_as_they_are_likely(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, temperature: float
+) -> None:
+    # Three tokens share all the probability, so that counts say something.
+    likely = {100: 40.0, 200: 41.0, 300: 42.0}
+    model, num_draws = with_biased_head(models["qwen3_vl"], likely), 500
+    prompt = prompts_of(model, world_samples[:1])[0]
+    drawn = roll_out(model, [prompt], num_draws, Sampling(1, temperature), [3]).token_ids[:, 0]
+    with torch.no_grad():
+        logits = plain_logits(model, prompt, torch.tensor([], dtype=torch.long))[0]
+    for token in likely:
+        probability = float(allowed_log_probs(model, logits, temperature)[token].exp())
+        deviation = (probability * (1 - probability) / num_draws) ** 0.5
+        assert abs(float((drawn == token).float().mean()) - probability) < 4 * deviation
+
+
+def test_seconds_are_counted(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    model = models["qwen3_vl"]
+    seconds = roll_out(model, prompts_of(model, world_samples[:1]), 2, Sampling(3), [1]).seconds
+    assert seconds.keys() == {"prefill", "decode", "generate"} and min(seconds.values()) > 0
+    assert_close(seconds["prefill"] + seconds["decode"], seconds["generate"])
+
+
+def test_written_tokens_by_hand() -> None:
+    end = 2
+    token_ids = torch.tensor([[5, 2, 0, 0], [2, 2, 2, 2], [5, 6, 7, 8], [5, 6, 7, 2]])
+    assert written_mask(token_ids, end).int().tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+
+
+def test_rows_are_chosen_and_cut_to_their_longest() -> None:
+    mask = torch.arange(5) < torch.tensor([5, 1, 3, 2])[:, None]
+    rollouts = Rollouts(torch.arange(20).view(4, 5), mask, -torch.ones(4, 5), list("abcd"), mask[:, 0], 2)
+    part = rollouts.select(slice(2, 4))
+    assert part.texts == ["c", "d"] and part.token_ids.tolist() == [[10, 11, 12], [15, 16, 17]]
+    assert part.mask.tolist() == [[True] * 3, [True, True, False]] and part.group_size == 2
+    assert isinstance(part.completions, Completions)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [({"max_new_tokens": 0}, "at least 1, not 0"), ({"temperature": -0.5}, r"at least 0, not -0\.5")],
+)
+def test_impossible_samplings_are_refused(bad: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sampling(**bad)
+    assert GREEDY.temperature == 0
