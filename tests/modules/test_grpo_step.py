@@ -1,0 +1,216 @@
+"""One GRPO step against a naive loop over prompts, answers and tokens on transformers' own passes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from stvg_lightning.models.adapters import Lora
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.modules.batches import GroundingBatch, make_batch
+from stvg_lightning.modules.grpo import GRPO, GRPOSettings, ScoredRollouts
+from stvg_lightning.objectives import grpo
+from stvg_lightning.rewards import WeightedSum, well_formed
+from stvg_lightning.rollouts.rollouts import Sampling
+from stvg_lightning.tubes import Sample
+from tests.helpers import assert_close
+from tests.small_models import plain_log_probs, preparation_of, with_biased_head
+from tests.small_trainings import (
+    Watch,
+    adapted_copy,
+    curves_of,
+    data_of,
+    grpo_module,
+    relative_difference,
+    roundness,
+    stirred,
+    train,
+)
+
+Samples = tuple[Sample, ...]
+ADAPTED_TOWER = Lora(rank=4, alpha=8, vision_tower="adapted")
+GROUP, BETA, CLIP, TEMPERATURE = 3, 0.3, 0.1, 0.8
+
+
+class Attached(Trainer):
+    """A trainer to which a module belongs, without training: enough for gradients."""
+
+    def __init__(self, module: GRPO) -> None:
+        super().__init__(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        self.strategy.connect(module)
+        module.trainer = self
+
+
+def scored_batch(
+    model: VideoLanguageModel, samples: Samples, lora: Lora
+) -> tuple[GRPO, GroundingBatch, ScoredRollouts]:
+    """A policy that has moved since its rollout, and what it rolled out."""
+    # Answers of unequal length: the end token is likely.
+    adapted = adapted_copy(with_biased_head(model, {model.end_token_id: 5.5}), lora)
+    stirred(adapted, seed=1)
+    module = grpo_module(
+        adapted,
+        GRPOSettings(max_rollouts=1, group_size=GROUP, micro_batch_prompts=1),
+        objective=grpo(clip_low=CLIP, clip_high=CLIP, beta=BETA),
+        sampling=Sampling(6, TEMPERATURE),
+    )
+    Attached(module)
+    preparation = preparation_of(adapted.model)
+    batch = make_batch([preparation(sample) for sample in samples], model.encoder.processor.tokenizer)
+    scored = module.score(batch, module.roll_out(batch, module.encode(batch)))
+    stirred(adapted, scale=0.02, seed=2)
+    return module, batch, scored
+
+
+def naive_loss(module: GRPO, samples: Samples, scored: ScoredRollouts) -> tuple[Tensor, float, float]:
+    """Equations 4 to 8 in plain Python; the loss with its gradient, the KL and the share of clipped tokens."""
+    adapted, rollouts = module.adapted, scored.rollouts
+    total, kl_total, num_clipped, num_tokens = torch.zeros((), dtype=torch.float64), 0.0, 0, 0
+    for question, sample in enumerate(samples):
+        prompt = preparation_of(adapted.model)(sample).prompt
+        rewards = []
+        for row in range(question * GROUP, (question + 1) * GROUP):
+            rewards.append(roundness.__wrapped__(module.preparation.read(rollouts.texts[row]), sample.truth))
+        for member in range(GROUP):
+            row = question * GROUP + member
+            advantage = (rewards[member] - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4)
+            tokens = rollouts.token_ids[row][rollouts.mask[row]]
+            policy = plain_log_probs(adapted.model, prompt, tokens, TEMPERATURE)
+            with torch.no_grad(), adapted.without_adapter():
+                reference = plain_log_probs(adapted.model, prompt, tokens, TEMPERATURE).tolist()
+            answer_loss = torch.zeros((), dtype=torch.float64)
+            for place in range(len(tokens)):
+                ratio = (policy[place] - float(rollouts.log_probs[row, place])).exp()
+                limited = min(max(ratio, torch.tensor(1 - CLIP)), torch.tensor(1 + CLIP))
+                surrogate = min(ratio * advantage, limited * advantage)
+                gap = reference[place] - policy[place]
+                kl = gap.exp() - gap - 1
+                answer_loss = answer_loss - surrogate + BETA * kl
+                kl_total += kl.item() / len(tokens) / len(rollouts.texts)
+                clips = (advantage > 0 and ratio > 1 + CLIP) or (advantage < 0 and ratio < 1 - CLIP)
+                num_clipped, num_tokens = num_clipped + clips, num_tokens + 1
+            total = total + answer_loss / len(tokens) / len(rollouts.texts)
+    return total, kl_total, num_clipped / num_tokens
+
+
+def gradients_of(module: GRPO) -> Tensor:
+    found = torch.cat([p.grad.flatten() for p in module.parameters() if p.requires_grad])
+    module.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])
+def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world_samples: Samples, lora: Lora) -> None:
+    samples = world_samples[:2]
+    module, batch, scored = scored_batch(model, samples, lora)
+    lengths = scored.rollouts.lengths_tokens.tolist()
+    assert len(set(lengths)) > 1, "the test needs answers of unequal length"
+    made_of, _ = module.accumulate_gradients(batch, scored, module.encode(batch))
+    ours = gradients_of(module)
+    loss, kl, clip_fraction = naive_loss(module, samples, scored)
+    loss.backward()
+    theirs = gradients_of(module)
+    assert_close(sum(part.loss for part in made_of), loss, atol=1e-5)
+    assert_close(sum(part.kl for part in made_of), kl, atol=1e-5)
+    assert_close(sum(part.clip_fraction for part in made_of), clip_fraction, atol=1e-6)
+    assert kl > 1e-3 and 0 < clip_fraction < 1, "the test needs both to act"
+    assert relative_difference(ours, theirs) < 1e-4
+    if lora is ADAPTED_TOWER:
+        tower = [p.numel() * (".visual." in name) for name, p in module.named_parameters() if p.requires_grad]
+        assert sum(tower) > 0
+
+
+def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    _, _, scored = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    for question in range(2):
+        group = slice(question * GROUP, (question + 1) * GROUP)
+        rewards = [sum(c in "abdegopq" for c in text) / max(len(text), 1) for text in scored.rollouts.texts[group]]
+        assert_close(scored.rewards[question], rewards)
+        mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
+        expected = [(value - mean) / (deviation + 1e-4) for value in rewards]
+        assert_close(scored.advantages[group], expected, atol=1e-4)
+    assert scored.num_unreadable == len(scored.answers) == 2 * GROUP, "noise answers nothing"
+
+
+@pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])
+def test_portions_add_up_to_the_whole_batch(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path, lora: Lora
+) -> None:
+    gradients, losses = {}, {}
+    for size in (None, 1, 3):
+        adapted, watch = stirred(adapted_copy(models["qwen3_vl"], lora)), Watch()
+        settings = GRPOSettings(max_rollouts=1, group_size=3, micro_batch_prompts=size)
+        data = data_of(world_shards, adapted, batch_size=8)
+        train(grpo_module(adapted, settings), data, tmp_path / str(size), 1, callbacks=[watch])
+        gradients[size] = watch.gradients[0]
+        losses[size] = curves_of(tmp_path / str(size))["grpo/loss"][0][1]
+    for size in (1, 3):
+        assert relative_difference(gradients[size], gradients[None]) < 1e-5
+        assert_close(losses[size], losses[None], atol=1e-6)
+
+
+@pytest.mark.parametrize(("updates", "beta"), [(1, 0.04), (3, 0.04), (3, 0.0)])
+def test_clipping_acts_only_on_later_updates(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path, updates: int, beta: float
+) -> None:
+    adapted = adapted_copy(models["qwen3_vl"])
+    settings = GRPOSettings(max_rollouts=2, group_size=4, updates_per_rollout=updates)
+    module = grpo_module(adapted, settings, objective=grpo(beta=beta, clip_low=0.01, clip_high=0.01))
+    watch = Watch()
+    trainer = train(module, data_of(world_shards, adapted), tmp_path, 2 * updates, callbacks=[watch])
+    assert trainer.global_step == 2 * updates and len(watch.seen) == 2, "each batch is used for so many steps"
+    assert len(watch.gradients) == 2 * updates
+    curves = curves_of(tmp_path)
+    clipped, ratios = ([value for _, value in curves[f"grpo/{name}"]] for name in ("clip_fraction", "ratio_mean"))
+    if updates == 1:
+        assert clipped == [0.0, 0.0] and ratios == pytest.approx([1.0, 1.0], abs=1e-5)
+    else:
+        assert min(clipped) > 0 and max(abs(ratio - 1) for ratio in ratios) > 1e-4
+    assert max(value for _, value in curves["rollout/log_prob_gap"]) < 1e-4
+    first_kl = curves["grpo/kl"][0][1]
+    assert first_kl == pytest.approx(0.0, abs=1e-6) if updates == 1 or beta == 0 else first_kl > 1e-6
+
+
+def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path) -> None:
+    adapted = adapted_copy(models["qwen3_vl"])
+    module = grpo_module(adapted, GRPOSettings(max_rollouts=2, group_size=4))
+    train(module, data_of(world_shards, adapted), tmp_path, 2)
+    curves = curves_of(tmp_path)
+    expected = {
+        *(f"reward/{name}" for name in ("total", "total_spread", "roundness", "roundness_spread")),
+        *(
+            f"rollout/{name}"
+            for name in ("equal_groups", "parse_failures", "length_tokens", "truncated", "log_prob_gap")
+        ),
+        *(f"grpo/{name}" for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean", "gradient_norm")),
+        "grpo/learning_rate",
+        *(f"seconds/{phase}" for phase in ("vision", "prefill", "decode", "generate", "reward", "update")),
+    }
+    assert expected <= set(curves)
+    assert all(len(curves[name]) == 2 and all(math.isfinite(v) for _, v in curves[name]) for name in expected)
+    scored = module.last_scored
+    rewards = scored.rewards.flatten()
+    last = {name: curve[-1][1] for name, curve in curves.items()}
+    assert_close(last["reward/total"], rewards.mean(), atol=1e-6)
+    assert_close(last["reward/total_spread"], scored.rewards.std(dim=1).mean(), atol=1e-6)
+    assert_close(last["reward/roundness_spread"], rewards.std(unbiased=False), atol=1e-6)
+    assert_close(last["rollout/length_tokens"], scored.rollouts.mask.sum() / len(rewards), atol=1e-6)
+    assert last["rollout/parse_failures"] == 1.0 and last["rollout/equal_groups"] == 0.0
+    assert_close(last["rollout/truncated"], scored.rollouts.truncated.float().mean())
+
+
+def test_groups_of_equal_rewards_are_counted_and_teach_nothing(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted, watch = stirred(adapted_copy(models["qwen3_vl"])), Watch()
+    rewards = WeightedSum({"format": (well_formed, 1.0)})  # noise is never well formed
+    module = grpo_module(adapted, GRPOSettings(max_rollouts=1, group_size=4), rewards, grpo(beta=0.0))
+    train(module, data_of(world_shards, adapted), tmp_path, 1, callbacks=[watch])
+    assert [share for _, share in curves_of(tmp_path)["rollout/equal_groups"]] == [1.0]
+    assert watch.gradients[0].abs().max() == 0

@@ -1,0 +1,102 @@
+"""Two processes with gloo train exactly what one process trains on the same samples."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.data.shards import WriteOptions, write_shards
+from stvg_lightning.models.adapters import load_trained
+from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.sft import SFT
+from stvg_lightning.modules.trainer import Machine, fit
+from stvg_lightning.rewards import reward
+from stvg_lightning.tubes import Sample, Truth
+from tests.helpers import assert_close
+from tests.small_trainings import (
+    adapted_copy,
+    curves_of,
+    data_of,
+    grpo_module,
+    parameters_of,
+    rewards_of,
+    sft_module,
+    stirred,
+)
+
+PATIENCE_SECONDS = 300
+KINDS = ("sft", "grpo")
+COMPARED = {"sft/loss", "grpo/loss", "grpo/kl", "grpo/ratio_mean", "reward/sometimes", "reward/roundness_spread"}
+
+
+@reward
+def sometimes(answer: Answer, truth: Truth) -> float | None:
+    """A term that applies to one sample only, so that most processes have no value for it."""
+    return len(answer.text) / 100 if truth.id.endswith("103") else None
+
+
+def module_of(kind: str, model_folder: Path) -> SFT | GRPO:
+    adapted = stirred(adapted_copy(load_trained(str(model_folder))))
+    if kind == "sft":
+        return sft_module(adapted, 2, micro_batch_size=1)
+    return grpo_module(adapted, GRPOSettings(2, 3, micro_batch_prompts=1), rewards_of(sometimes=sometimes))
+
+
+def train_both(model_folder: Path, shards: Path, out: Path, world_size: int) -> None:
+    """SFT and GRPO, two steps each; what comes out is saved by the process that leads."""
+    machine = Machine("cpu", devices=world_size, strategy="ddp" if world_size > 1 else "auto")
+    for kind in KINDS:
+        module = module_of(kind, model_folder)
+        (out / kind).mkdir(parents=True, exist_ok=True)
+        data = data_of(shards, module.adapted, batch_size=4 // world_size)
+        trainer = fit(module, data, out / kind, machine, 2, 100)
+        if trainer.is_global_zero:
+            torch.save(parameters_of(module), out / kind / "parameters.pt")
+
+
+def one_of_two(rank: int, port: int, model_folder: Path, shards: Path, out: Path) -> None:
+    place: dict[str, Any] = {"LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({key: str(value) for key, value in place.items()})
+    torch.set_num_threads(1)
+    train_both(model_folder, shards, out, world_size=2)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(random_model_folder: Path, world_samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    # Seven samples: in the second step one process has two questions and the other has one.
+    shards = tmp_path / "shards"
+    write_shards(world_samples[:7], shards, "world", "CC0", WriteOptions(check_videos=False))
+    arguments = (free_port(), random_model_folder, shards, tmp_path / "two")
+    processes = multiprocessing.spawn(one_of_two, arguments, nprocs=2, join=False)
+    train_both(random_model_folder, shards, tmp_path / "one", world_size=1)
+    try:
+        for _ in range(PATIENCE_SECONDS):
+            if processes.join(timeout=1):
+                break
+        else:
+            pytest.fail(f"two processes have not finished in {PATIENCE_SECONDS} seconds: they wait for each other")
+    finally:
+        for process in processes.processes:
+            process.kill()
+    for kind in KINDS:
+        one, two = (torch.load(tmp_path / name / kind / "parameters.pt") for name in ("one", "two"))
+        start = parameters_of(module_of(kind, random_model_folder))
+        assert (one - start).abs().max() > 1e-4, "the test needs steps that move something"
+        assert_close(two, one, atol=1e-5)
+        alone, together = (curves_of(tmp_path / name / kind) for name in ("one", "two"))
+        assert alone.keys() == together.keys()
+        for name in COMPARED & set(alone):
+            assert_close([value for _, value in together[name]], [value for _, value in alone[name]], atol=1e-5)
