@@ -1,0 +1,227 @@
+"""What each subcommand of `stvg` does, from parsed options to an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+from argparse import Namespace
+from collections import defaultdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.cli.binding import RecipeError, import_path
+from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.modules.optimization import NonFiniteLoss
+from stvg_lightning.rewards import WeightedSum
+from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_json_lines, read_predictions, read_truths
+
+EXPECTED = (ValueError, OSError, NonFiniteLoss)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_WORDS = tuple(os.strerror(code) for code in FULL_DISK)
+IN_WORKER = "in DataLoader worker process"
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether an error is told to the user in one line: bad input, missing files, full disks, broken losses."""
+    return isinstance(error, EXPECTED) or "DataLoader worker" in str(error) or is_full_disk(error)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that no more can be written; libraries without errno of their own say it in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL_DISK
+    return any(words in str(error) for words in FULL_DISK_WORDS)
+
+
+def message_of(error: BaseException) -> str:
+    """One clear message; a full disk is named as such."""
+    if is_full_disk(error):
+        place = getattr(error, "filename", None) or "writing"
+        return f"the disk is full ({place}): free some space and run the same command again"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no file {error.filename}"
+    message = str(error) or type(error).__name__
+    if IN_WORKER in message:  # and its whole traceback, after which the error says what is wrong
+        message = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", message, flags=re.MULTILINE)[-1]
+    return message.strip()
+
+
+def run(options: Namespace) -> int:
+    """`stvg run`."""
+    from stvg_lightning.cli.running import run_recipe
+
+    console = Console()
+    files, overrides = split_arguments(options.recipe)
+    values = load_values(_with_base(files), overrides)
+    folder = run_recipe(values, options.only, console)
+    report = folder / "report.html"
+    console.print(f"results: {folder / 'summary.json'}" + (f", {report}" if report.is_file() else ""))
+    return 0
+
+
+def check(options: Namespace) -> int:
+    """`stvg check`."""
+    files, overrides = split_arguments(options.recipe)
+    failures = 0
+    for group in [files] if options.together else [[file] for file in files]:
+        name = " + ".join(str(file) for file in group)
+        try:
+            recipe = bind_recipe(load_values(_with_base(group), overrides))
+            print(f"{name}: fine, stages {', '.join(recipe.stages)}")
+        except (ValueError, OSError) as error:
+            failures += 1
+            print(f"{name}: {message_of(error)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def report(options: Namespace) -> int:
+    """`stvg report`."""
+    from stvg_lightning.cli.stages.report import write_run_report
+    from stvg_lightning.cli.stages.stage import Run
+
+    recipe_file = options.run / "recipe.yaml"
+    if not recipe_file.is_file():
+        raise FileNotFoundError(f"{options.run} is no run folder: it holds no recipe.yaml")
+    recipe = bind_recipe(load_values([recipe_file]))
+    print(write_run_report(Run(recipe, options.run)))
+    return 0
+
+
+def score(options: Namespace) -> int:
+    """`stvg score`."""
+    from stvg_lightning.cli.stages.evaluate import results_table
+    from stvg_lightning.evaluation import score_answer, summarise_models
+
+    truths = {truth.id: truth for truth in read_truths(options.truth)}
+    predictions = {prediction.id: prediction for prediction in read_predictions(options.predictions, truths)}
+    language = import_path(f"stvg_lightning.answers.{options.language}", "--language")
+    rows = [score_answer(_answer_of(predictions.get(id_), truth, language), truth) for id_, truth in truths.items()]
+    missing = [id_ for id_ in truths if id_ not in predictions]
+    if options.rows:
+        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = {**summarise_models({"predictions": rows}), "missing": missing}
+    if options.json:
+        print(json.dumps(scores))
+        return 0
+    Console().print(results_table(scores))
+    if missing:
+        print(f"{len(missing)} of {len(truths)} truths have no prediction and count 0: {', '.join(missing[:5])}")
+    return 0
+
+
+def reward(options: Namespace) -> int:
+    """`stvg reward`."""
+    files, overrides = split_arguments(options.recipe)
+    recipe = bind_recipe(load_values(_with_base(files), overrides))
+    truths = {truth.id: truth for truth in read_truths(options.samples)}
+    groups: dict[str, list[int]] = defaultdict(list)
+    completions = read_completions(options.completions)
+    for index, (id_, _) in enumerate(completions):
+        if id_ not in truths:
+            places = [place for place, _ in read_json_lines(options.completions)]
+            raise ValueError(f"{places[index]}: there is no sample {id_!r} in {options.samples}")
+        groups[id_].append(index)
+    rows: list[dict[str, Any]] = [{} for _ in completions]
+    for id_, indices in groups.items():
+        answers = [recipe.answer.read(completions[index][1], recipe.markers.kind) for index in indices]
+        for index, rewarded in zip(indices, recipe.rewards.score(answers, truths[id_]), strict=True):
+            rows[index] = {"id": id_, "terms": rewarded.terms, "total": rewarded.total}
+    if options.table:
+        Console().print(rewards_table(rows, [text for _, text in completions], recipe.rewards))
+    else:
+        for row in rows:
+            print(json.dumps(row))
+    return 0
+
+
+def predict(options: Namespace) -> int:
+    """`stvg predict`."""
+    from stvg_lightning.cli.predicting import predict_video
+
+    print(json.dumps(predict_video(options)))
+    return 0
+
+
+def shards(options: Namespace) -> int:
+    """`stvg shards inspect` and `stvg shards build`."""
+    return {"inspect": _inspect_shards, "build": _build_shards}[options.shards_command](options)
+
+
+def _inspect_shards(options: Namespace) -> int:
+    from stvg_lightning.data.shards import contact_sheet, describe
+    from stvg_lightning.prompting import Markers, draw_markers
+
+    description = describe(options.directory)
+    print(json.dumps(description, indent=2))
+    sheet = options.sheet or Path("contact_sheet.png")
+    contact_sheet(options.directory, draw=lambda clip, sample: draw_markers(clip, sample, Markers()).clip).save(sheet)
+    print(f"contact sheet: {sheet}", file=sys.stderr)
+    return 0
+
+
+def _build_shards(options: Namespace) -> int:
+    from rich.progress import track
+
+    from stvg_lightning.data.annotations import read_jsonl_samples
+    from stvg_lightning.data.shards import write_shards
+
+    samples = track(read_jsonl_samples(options.annotations, options.videos), "samples", console=Console(stderr=True))
+    built = write_shards(samples, options.out, options.source or options.annotations.name, options.licence)
+    print(f"{built.num_written} samples in {len(built.manifest.shards)} shards at {options.out}")
+    for skipped in built.skipped:
+        print(f"skipped {skipped.id}: {skipped.reason}", file=sys.stderr)
+    return 0
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Recipe files, and `key=value` overrides."""
+    overrides = [argument for argument in arguments if "=" in argument and not os.path.exists(argument)]
+    return [Path(argument) for argument in arguments if argument not in overrides], overrides
+
+
+def _with_base(files: list[Path]) -> list[Path]:
+    """An overlay names the recipe it lies over in its first line, `# over: NAME.yaml`; that comes first."""
+    if not files or not files[0].is_file():
+        return files
+    first_line = files[0].read_text().partition("\n")[0]
+    if first_line.startswith("# over: "):
+        return [*_with_base([files[0].parent / first_line.removeprefix("# over: ").strip()]), *files]
+    return files
+
+
+def _answer_of(prediction: Prediction | None, truth: Truth, language: ModuleType) -> Answer:
+    """A prediction as an answer; a missing one is an empty answer, which scores 0."""
+    if prediction is None:
+        return Answer("", problems=("no prediction",))
+    if prediction.text is not None:
+        return language.read(prediction.text)
+    span = prediction.span_seconds
+    if span is None and prediction.span_frames is not None:
+        span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps
+    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy)
+
+
+def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: WeightedSum) -> Table:
+    """Completions by reward terms, for people."""
+    table = Table(title="rewards")
+    table.add_column("id")
+    table.add_column("completion", overflow="fold", max_width=60)
+    for name, (_, weight) in rewards.terms.items():
+        table.add_column(name if weight == 1 else f"{name} x {weight:g}", justify="right")
+    table.add_column("total", justify="right")
+    for row, text in zip(rows, texts, strict=True):
+        cells = ["-" if value is None else f"{value:.3f}" for value in row["terms"].values()]
+        table.add_row(row["id"], text.replace("[", "\\["), *cells, f"{row['total']:.3f}")
+    return table
+
+
+__all__ = ["RecipeError", "check", "predict", "report", "reward", "run", "score", "shards"]

@@ -1,0 +1,99 @@
+"""The command `stvg`. Nothing heavy is imported before a command is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXAMPLES = """examples:
+  stvg run recipes/quickstart.yaml                       all stages, going on where they stopped
+  stvg run recipes/quickstart.yaml --only grpo           one stage
+  stvg run recipes/stvg_r1.yaml recipes/tiny.yaml seed=1 overlays and overrides
+  stvg check recipes/*.yaml                              bind every key, load nothing
+  stvg predict runs/quickstart/grpo/model video.mp4 "the red circle moves left"
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. Expected failures are one line, without a traceback."""
+    options = _parser().parse_args(arguments)
+    from stvg_lightning.cli import commands
+
+    try:
+        return getattr(commands, options.command)(options)
+    except KeyboardInterrupt:
+        print("\nstvg: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.traceback or not commands.is_expected(error):
+            raise
+        print(f"stvg: error: {commands.message_of(error)}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stvg",
+        description="Train vision-language models to say where and when in a video the thing a sentence describes is.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_recipe_commands(commands)
+    _add_file_commands(commands)
+    _add_shard_commands(commands)
+    return parser
+
+
+def _add_recipe_commands(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser("run", help="run the stages of a recipe, going on where they stopped")
+    run.add_argument("recipe", nargs="+", help="a recipe, then overlays (YAML) and key=value overrides")
+    run.add_argument("--only", action="append", default=[], metavar="STAGE", help="run only this stage (repeatable)")
+    check = commands.add_parser("check", help="bind every key of a recipe without loading a weight")
+    check.add_argument("recipe", nargs="+", help="recipes, each checked alone; key=value overrides apply to all")
+    check.add_argument("--together", action="store_true", help="the files are one recipe and its overlays")
+    report = commands.add_parser("report", help="write the HTML report of a run again")
+    report.add_argument("run", type=Path, help="a run folder, e.g. runs/quickstart")
+
+
+def _add_file_commands(commands: argparse._SubParsersAction) -> None:
+    score = commands.add_parser("score", help="score predictions against truth")
+    score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
+    score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
+    score.add_argument("--language", default="id_span", help="the answer language of predictions that hold text")
+    score.add_argument("--rows", type=Path, help="write one row of scores a sample to this file")
+    score.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    reward = commands.add_parser("reward", help="print every reward term of every completion")
+    reward.add_argument("recipe", nargs="+", help="a recipe, then overlays and key=value overrides")
+    reward.add_argument("--samples", type=Path, required=True, help="truth lines (JSON)")
+    reward.add_argument("--completions", type=Path, required=True, help='lines {"id", "text"}; ids may repeat')
+    reward.add_argument("--table", action="store_true", help="print a table instead of JSON lines")
+    predict = commands.add_parser("predict", help="ask a model about a video")
+    predict.add_argument("model", help="`tiny`, a folder, or a hub name")
+    predict.add_argument("video", type=Path, help="a video file")
+    predict.add_argument("sentence", help="what to look for")
+    predict.add_argument("--tracks", type=Path, help="a truth line with the objects' tracks or masks, to be marked")
+    predict.add_argument("--recipe", type=Path, help="take sampling and markers from this recipe")
+    predict.add_argument("--out", type=Path, help="where to write the drawn video (default: beside the video's name)")
+
+
+def _add_shard_commands(commands: argparse._SubParsersAction) -> None:
+    shards = commands.add_parser("shards", help="build shards or look into them")
+    kinds = shards.add_subparsers(dest="shards_command", required=True, metavar="COMMAND")
+    inspect = kinds.add_parser("inspect", help="show what is in a folder of shards")
+    inspect.add_argument("directory", type=Path)
+    inspect.add_argument("--sheet", type=Path, help="where to write the contact sheet (default: contact_sheet.png)")
+    build = kinds.add_parser("build", help="make shards of annotations and videos")
+    build.add_argument("--format", choices=["jsonl"], default="jsonl", help="format of the annotations")
+    build.add_argument("--annotations", type=Path, required=True)
+    build.add_argument("--videos", type=Path, required=True)
+    build.add_argument("--out", type=Path, required=True)
+    build.add_argument("--source", default="", help="where the data came from (default: the annotation file's name)")
+    build.add_argument("--licence", default="unknown", help="under which terms it may be used")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

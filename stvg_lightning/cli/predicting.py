@@ -1,0 +1,92 @@
+"""`stvg predict`: ask a model about one video, print the answer, draw it."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from stvg_lightning.answers import id_span
+from stvg_lightning.cli.binding import bind
+from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.data.annotations import tube_of_masks
+from stvg_lightning.data.video import VideoSampling, probe_video
+from stvg_lightning.evaluation import predicted_tube
+from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained
+from stvg_lightning.models.loading import PROMPT_FILE, model_folder
+from stvg_lightning.prompting import Markers
+from stvg_lightning.reports import TimedTube, drawn_video
+from stvg_lightning.rollouts.predictor import ModelPredictor
+from stvg_lightning.rollouts.preparation import Preparation
+from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes.jsonl import EXTRA_KEYS, parse_truth, read_json_lines
+
+SHOWN_FPS = 10.0
+
+
+def predict_video(options: Namespace) -> dict[str, Any]:
+    """Answer one question; writes the drawn video and returns what is printed.
+
+    Raises:
+        FileNotFoundError: no video, model or recipe there.
+        ValueError: the video cannot be read, or the tracks do not fit it.
+    """
+    sample = _sample(options)
+    video, markers, language = _shared_keys(options)
+    model = load_trained(options.model)
+    model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    preparation = Preparation(model.encoder, video, markers, language)
+    text = ModelPredictor(model, preparation)([sample])[0]
+    answer = preparation.read(text)
+    span_frames, boxes = predicted_tube(answer, sample.truth)
+    out = options.out or Path(f"{options.video.stem}_predicted.mp4")
+    clip = replace(preparation, video=VideoSampling(fps=SHOWN_FPS)).marked_clip(sample).clip
+    out.write_bytes(drawn_video(clip, None, TimedTube(span_frames, boxes), sample.truth.duration_seconds))
+    return {
+        "query": sample.truth.query,
+        "span_seconds": answer.span_seconds,
+        "object_ids": list(answer.object_ids),
+        "boxes_xyxy": {str(frame): list(box) for frame, box in boxes.items()},
+        "text": text,
+        "problems": list(answer.problems),
+        "video": str(out),
+    }
+
+
+def _sample(options: Namespace) -> Sample:
+    """The question as a sample; objects are marked where their tracks are given."""
+    info = probe_video(options.video)
+    if options.tracks is None:
+        size = info.num_frames, info.width, info.height
+        return Sample(Truth(options.video.stem, options.sentence, info.fps, *size), options.video)
+    where, record = next(iter(read_json_lines(options.tracks)))
+    record = {**record, "query": options.sentence, "video": options.video.name}
+    truth, extras = parse_truth(record, where, EXTRA_KEYS)
+    tracks = truth.tracks or {object_id: tube_of_masks(rles) for object_id, rles in extras.masks.items()}
+    if (truth.num_frames, truth.width, truth.height) != (info.num_frames, info.width, info.height):
+        raise ValueError(
+            f"{where}: {truth.num_frames} frames of {truth.width} x {truth.height} are described, but "
+            f"{options.video} has {info.num_frames} of {info.width} x {info.height}"
+        )
+    # What the line may tell of the answer is not for the model, nor for the drawing.
+    asked = replace(truth, tracks=tracks, boxes_xyxy={}, object_id=None, span_frames=None, task="stvg")
+    return Sample(asked, options.video, extras.masks, extras.categories)
+
+
+def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, ModuleType]:
+    """Sampling, markers and answer language: of the named recipe, of the model's run, or stored with the model."""
+    run_recipe = Path(options.model).parent.parent / "recipe.yaml"
+    is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
+    recipe_file = options.recipe or (run_recipe if is_trained and run_recipe.is_file() else None)
+    if recipe_file is not None:
+        recipe = bind_recipe(load_values([recipe_file]))
+        return recipe.video, recipe.markers, recipe.answer
+    prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
+    stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}
+    video = bind(VideoSampling, stored.get("video", {}), str(prompt_file))
+    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), id_span

@@ -1,0 +1,107 @@
+"""Recipes: load a YAML file, lay others and `key=value` over it, and bind every key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from stvg_lightning.cli.binding import RecipeError, bind
+from stvg_lightning.cli.stages.stage import Stage
+from stvg_lightning.data.video import VideoSampling
+from stvg_lightning.prompting import Markers
+from stvg_lightning.rewards import WeightedSum
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model the recipe begins with.
+
+    Attributes:
+        name: `tiny`, a folder, or a hub name such as `Qwen/Qwen2.5-VL-7B-Instruct`.
+        dtype: precision of the weights in memory.
+    """
+
+    name: str
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as its stages see it: what all of them share, and the stages in their order."""
+
+    name: str
+    model: ModelChoice
+    video: VideoSampling
+    markers: Markers
+    answer: ModuleType
+    rewards: WeightedSum
+    stages: Mapping[str, Stage]
+    seed: int = 0
+    runs: str = "runs"
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.runs) / self.name
+
+
+def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a recipe, its overlays, and `key=value` overrides into one plain mapping.
+
+    A stage that an overlay sets to null is left out.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        RecipeError: a file that is no YAML mapping, or an override that is no `key=value`.
+    """
+    merged = OmegaConf.create()
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no recipe at {path}")
+        try:
+            loaded = OmegaConf.load(path)
+        except YAMLError as error:
+            raise RecipeError(f"{path} is not valid YAML: {error}") from error
+        if not OmegaConf.is_dict(loaded):
+            raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
+        merged = OmegaConf.merge(merged, loaded)
+    for override in overrides:
+        if "=" not in override:
+            raise RecipeError(f"override {override!r} is no key=value")
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise RecipeError(f"override {override!r} cannot be read: {error}") from error
+    try:
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"{' + '.join(map(str, paths))}: {error}") from error
+    if isinstance(values.get("stages"), dict):
+        values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
+    return values
+
+
+def bind_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Bind every key of a recipe; no weight is loaded and nothing runs.
+
+    Raises:
+        RecipeError: an unknown or missing key, or a value that does not fit.
+    """
+    return bind(Recipe, values, "recipe")
+
+
+def fingerprint(values: Mapping[str, Any], stage: str) -> str:
+    """A hash of everything that may change a stage's result: the shared keys and the stages up to it."""
+    names = list(values["stages"])
+    stages = {name: values["stages"][name] for name in names[: names.index(stage) + 1]}
+    shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
+    text = json.dumps({"shared": shared, "stages": list(stages.items())}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Stages that make shards: from the synthetic world, or from annotations and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.progress import track
+
+from stvg_lightning.cli.stages.stage import Run
+from stvg_lightning.data.annotations import read_jsonl_samples
+from stvg_lightning.data.shards import WriteOptions, write_shards
+from stvg_lightning.data.shards.manifest import MANIFEST_NAME
+from stvg_lightning.data.synthetic import WorldSettings, make_sample, split_seeds
+from stvg_lightning.tubes import Sample
+
+
+@dataclass(frozen=True)
+class SyntheticShards:
+    """Make shards of the synthetic world, one folder a split; finished folders are kept.
+
+    Attributes:
+        splits: split -> number of samples; splits are `train`, `cold_start`, `validation`, `test`.
+        world: sizes of the world.
+    """
+
+    splits: Mapping[str, int]
+    world: WorldSettings = field(default_factory=WorldSettings)
+
+    def __post_init__(self) -> None:
+        for split, num_samples in self.splits.items():
+            split_seeds(split, num_samples)
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        for split, num_samples in self.splits.items():
+            if (folder / split / MANIFEST_NAME).is_file():
+                continue
+            samples = track(self._samples(run, split, num_samples), f"{split} shards", total=num_samples)
+            options = WriteOptions(check_videos=False)  # made here a moment ago
+            write_shards(samples, folder / split, "synthetic world of stvg-lightning", "Apache-2.0", options)
+
+    def _samples(self, run: Run, split: str, num_samples: int) -> Iterator[Sample]:
+        return (make_sample(seed, self.world) for seed in split_seeds(split, num_samples, run.recipe.seed))
+
+
+@dataclass(frozen=True)
+class JsonLinesShards:
+    """Make shards of truth lines and the videos they speak of.
+
+    Attributes:
+        annotations: a file of truth lines.
+        videos: the folder of the videos.
+        source: where the data came from, for the manifest.
+        licence: under which terms it may be used, for the manifest.
+    """
+
+    annotations: str
+    videos: str
+    source: str
+    licence: str
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        if not (folder / "all" / MANIFEST_NAME).is_file():
+            samples = read_jsonl_samples(Path(self.annotations), Path(self.videos))
+            write_shards(track(samples, "shards"), folder / "all", self.source, self.licence)

@@ -1,0 +1,156 @@
+"""The training stages: a LoRA cold start, and GRPO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
+from stvg_lightning.models.adapters import AdaptedModel, Lora, add_adapter, load_trained, save_adapted
+from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
+from stvg_lightning.modules.datamodule import GroundingData, Loading
+from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.optimization import Optimization
+from stvg_lightning.modules.sft import SFT, SFTSettings
+from stvg_lightning.modules.trainer import Machine, checkpoint_interval, fit, seed_training
+from stvg_lightning.objectives import Objective, grpo
+from stvg_lightning.rollouts.preparation import Preparation
+from stvg_lightning.rollouts.rollouts import Sampling
+
+Seeded = TypeVar("Seeded", Loading, GRPOSettings)
+
+if TYPE_CHECKING:
+    from stvg_lightning.models.loading import VideoLanguageModel
+
+
+@dataclass(frozen=True)
+class SupervisedFineTuning:
+    """Train an adapter on gold answers.
+
+    Attributes:
+        shards: folder of shards; `run/...` lies in the run's folder.
+        loading: batch size, order and workers.
+        settings: how long, in what portions.
+        optimization: AdamW and its schedule.
+        lora: the adapter.
+        start: `base`, or the stage whose model to begin with.
+        machine: devices and precision.
+        checkpoint_every_steps: optimiser steps between two checkpoints.
+        max_seconds: stop after this many seconds, if that is sooner than `settings.max_steps`.
+        seconds_of: stages before this one; stop after as many seconds as they took together.
+    """
+
+    distributed: ClassVar[bool] = True
+
+    shards: str
+    loading: Loading
+    settings: SFTSettings
+    optimization: Optimization
+    lora: Lora = field(default_factory=Lora)
+    start: str = BASE
+    machine: Machine = field(default_factory=Machine)
+    checkpoint_every_steps: int = 50
+    max_seconds: float | None = None
+    seconds_of: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_seconds is not None and self.seconds_of:
+            raise ValueError(f"give max_seconds {self.max_seconds} or seconds_of {self.seconds_of}, not both")
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        seed_training(run.recipe.seed)
+        adapted = _start(run, self.start, self.lora)
+        data = GroundingData(run.path(self.shards), preparation_of(run, adapted.model), seeded(self.loading, run))
+        module = SFT(adapted, self.settings, self.optimization)
+        trainer = fit(
+            module,
+            data,
+            folder,
+            self.machine,
+            self.settings.max_steps,
+            self.checkpoint_every_steps,
+            max_seconds=self._seconds(run),
+        )
+        if trainer.is_global_zero:
+            save_adapted(adapted, folder / "model", run.model(self.start))
+
+    def _seconds(self, run: Run) -> float | None:
+        """How long to train at most: `max_seconds`, or the seconds that other stages took."""
+        if not self.seconds_of:
+            return self.max_seconds
+        unfinished = [name for name in self.seconds_of if not (run.folder / name / DONE_FILE).is_file()]
+        if unfinished:
+            raise FileNotFoundError(f"stage {unfinished[0]!r} is not done, so its seconds are not known: run it first")
+        return sum(stage_seconds(run.folder / name) for name in self.seconds_of)
+
+
+@dataclass(frozen=True)
+class GroupRelativePolicyOptimization:
+    """Train an adapter by GRPO with the recipe's rewards.
+
+    Attributes:
+        shards: folder of shards; `run/...` lies in the run's folder.
+        loading: prompts a batch and process, order and workers.
+        settings: how many rollouts, of what size.
+        sampling: length and temperature of rollouts.
+        optimization: AdamW and its schedule.
+        objective: the loss; `use:` one of stvg_lightning.objectives.
+        lora: the adapter.
+        start: `base`, or the stage whose model to begin with; that model is the reference policy.
+        machine: devices and precision.
+        checkpoint_every_steps: optimiser steps between two checkpoints.
+    """
+
+    distributed: ClassVar[bool] = True
+
+    shards: str
+    loading: Loading
+    settings: GRPOSettings
+    sampling: Sampling
+    optimization: Optimization
+    objective: Objective = field(default_factory=grpo)
+    lora: Lora = field(default_factory=Lora)
+    start: str = BASE
+    machine: Machine = field(default_factory=Machine)
+    checkpoint_every_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.lora.dropout > 0:
+            raise ValueError(f"GRPO needs lora.dropout 0, not {self.lora.dropout}: rollout and update must agree")
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        seed_training(run.recipe.seed)
+        adapted = _start(run, self.start, self.lora)
+        preparation = preparation_of(run, adapted.model)
+        data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
+        module = GRPO(
+            adapted,
+            preparation,
+            run.recipe.rewards,
+            self.objective,
+            self.sampling,
+            seeded(self.settings, run),
+            self.optimization,
+        )
+        updates = self.settings.updates_per_rollout
+        every = checkpoint_interval(self.checkpoint_every_steps, updates)
+        max_steps = self.settings.max_rollouts * updates
+        trainer = fit(module, data, folder, self.machine, max_steps, every, [RolloutLog(folder)])
+        if trainer.is_global_zero:
+            save_adapted(adapted, folder / "model", run.model(self.start))
+
+
+def seeded(settings: Seeded, run: Run) -> Seeded:
+    """Settings with the recipe's seed, unless they have one of their own."""
+    return settings if settings.seed is not None else replace(settings, seed=run.recipe.seed)
+
+
+def preparation_of(run: Run, model: VideoLanguageModel) -> Preparation:
+    """How the recipe's samples become examples for a model."""
+    recipe = run.recipe
+    return Preparation(model.encoder, recipe.video, recipe.markers, recipe.answer)
+
+
+def _start(run: Run, start: str, lora: Lora) -> AdaptedModel:
+    return add_adapter(load_trained(run.model(start), run.recipe.model.dtype), lora)

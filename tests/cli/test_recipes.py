@@ -1,0 +1,196 @@
+"""Recipes: all of ours bind, overlays and overrides lie on top, and whatever is wrong is named."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from omegaconf import OmegaConf
+
+from stvg_lightning.answers import id_span
+from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
+from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values
+from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning
+from stvg_lightning.objectives import Objective, dapo
+from stvg_lightning.prompting import Markers
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_binds(recipe: Path, stvg: Any) -> None:
+    printed = stvg("check", recipe)
+    assert printed.code == 0, printed.err
+    assert printed.out.startswith(f"{recipe}: fine, stages ")
+
+
+def test_the_quickstart_says_what_the_paper_says() -> None:
+    recipe = bind_recipe(load_values([QUICKSTART]))
+    grpo = recipe.stages["grpo"]
+    assert isinstance(grpo, GroupRelativePolicyOptimization) and grpo.settings.group_size == 8
+    assert set(recipe.rewards.terms) == {"temporal_iou", "object_id", "format"}
+    assert all(weight == 1 for _, weight in recipe.rewards.terms.values())
+    assert recipe.answer is id_span and recipe.markers.theta == pytest.approx(1 / 3, abs=1e-4)
+    assert list(recipe.stages) == ["shards", "sft", "grpo", "evaluate", "report"]
+    assert isinstance(recipe.stages["sft"], SupervisedFineTuning) and grpo.start == "sft"
+    evaluate = recipe.stages["evaluate"]
+    assert isinstance(evaluate, Evaluate) and evaluate.models == ("base", "sft", "grpo")
+
+
+def recipe_of(*overrides: str) -> Recipe:
+    return bind_recipe(load_values([QUICKSTART], overrides))
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_overlays_lie_on_top_and_null_takes_away(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "seed: 3\nstages:\n  grpo: {settings: {group_size: 4}}\n  report: null\n")
+    second = write(tmp_path, "b.yaml", "seed: 4\nrewards: {format: null}\nmarkers: {kind: upper}\n")
+    recipe = bind_recipe(load_values([QUICKSTART, first, second], ["name=mine", "stages.evaluate.models=[base]"]))
+    assert (recipe.seed, recipe.name, recipe.markers.kind) == (4, "mine", "upper")
+    assert recipe.stages["grpo"].settings.group_size == 4 and recipe.stages["grpo"].settings.max_rollouts > 4
+    assert list(recipe.stages) == ["shards", "sft", "grpo", "evaluate"]
+    assert set(recipe.rewards.terms) == {"temporal_iou", "object_id"}
+    assert recipe.stages["evaluate"].models == ("base",)
+    assert recipe.run_folder == Path("runs/mine")
+
+
+def test_an_overlay_names_what_it_lies_over(tmp_path: Path, stvg: Any) -> None:
+    write(tmp_path, "base.yaml", QUICKSTART.read_text())
+    write(tmp_path, "middle.yaml", "# over: base.yaml\nname: middle\nstages: {report: null}\n")
+    top = write(tmp_path, "top.yaml", "# over: middle.yaml\nseed: 5\nstages: {evaluate: null}\n")
+    printed = stvg("check", top)
+    assert printed.out == f"{top}: fine, stages shards, sft, grpo\n"
+
+
+def test_several_recipes_are_checked_alone_or_together(tmp_path: Path, stvg: Any) -> None:
+    bad = write(tmp_path, "bad.yaml", "sed: 3\n")
+    printed = stvg("check", QUICKSTART, bad)
+    assert printed.code == 1 and f"{QUICKSTART}: fine" in printed.out
+    assert printed.err.splitlines()[-1].startswith(f"{bad}: recipe.sed: Recipe has no key 'sed': did you mean 'seed'?")
+    over = write(tmp_path, "over.yaml", "seed: 3\n")
+    assert stvg("check", QUICKSTART, over, "--together").out.startswith(f"{QUICKSTART} + {over}: fine")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("vidoe.fps=3", r"recipe.vidoe: Recipe has no key 'vidoe': did you mean 'video'\? \(its keys: name, model"),
+        ("video.fsp=3", "recipe.video.fsp: VideoSampling has no key 'fsp': did you mean 'fps'"),
+        ("stages.grpo.setings={}", "recipe.stages.grpo.setings: .* did you mean 'settings'"),
+        ("stages.grpo.settings.groupsize=4", "did you mean 'group_size'"),
+        ("stages.grpo.objective.betta=1", "grpo has no key 'betta': did you mean 'beta'"),
+        ("rewards.object_id.presense=code", "object_id"),
+        ("video.fps=fast", "recipe.video.fps: float is expected, not 'fast'"),
+        ("seed=1.5", "recipe.seed: int is expected, not 1.5"),
+        ("seed=true", "recipe.seed: int is expected, not True"),
+        ("name=3", "recipe.name: str is expected, not 3"),
+        ("video=3", "recipe.video: keys with values are expected, not 3"),
+        ("stages.evaluate.models=base", "recipe.stages.evaluate.models: a list is expected, not 'base'"),
+        ("markers.kind=numbr", "'numbr' is not one of number, upper, lower, mix: did you mean 'number'"),
+        ("model.dtype=float16", "'float16' is not one of float32, bfloat16: did you mean 'bfloat16'"),
+        ("markers.theta=2", "recipe.markers: theta must lie in"),
+        ("stages.sft.loading.batch_size=0", "recipe.stages.sft.loading: batch_size 0"),
+        ("stages.grpo.lora.dropout=0.1", "GRPO needs lora.dropout 0"),
+        ("stages.grpo.settings=null", "recipe.stages.grpo.settings: keys with values are expected, not None"),
+        ("stages.sft.use=stvg_lightning.cli.stages.SupervisedFinetuning", "did you mean 'SupervisedFineTuning'"),
+        ("stages.sft.use=stvg_lightning.cli.stagges.Evaluate", "no module 'stvg_lightning.cli.stagges.Evaluate'"),
+        ("stages.sft.use=stvg_lightning.cli.stages", "is a module, which takes no keys"),
+        ("stages.report.use=stvg_lightning.objectives.grpo", "Objective, not a Stage"),
+        ("stages.sft.use=.stages", "no dotted path"),
+        ("stages.sft.use=3", "text is expected, not 3"),
+        ("stages.more={shards: a}", "recipe.stages.more: "),
+        ("answer=stvg_lightning.answers.id_spam", "id_spam.*did you mean 'id_span'"),
+        ("rewards.format=stvg_lightning.rewards.wellformed", "well_formed"),
+        ("rewards.format.weight=heavy", "recipe.rewards.format"),
+        ("seed=[1", "override 'seed=.1' cannot be read"),
+        ("seed=${nothing}", "nothing"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, message: str, stvg: Any) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe_of(override)
+    printed = stvg("check", QUICKSTART, override)
+    assert printed.code == 1 and printed.out == "" and len(printed.err.strip().splitlines()) <= 6
+
+
+def test_missing_keys_are_named() -> None:
+    with pytest.raises(RecipeError, match="recipe: Recipe needs the keys name, model, video"):
+        bind_recipe({})
+    values = load_values([QUICKSTART])
+    del values["stages"]["sft"]["optimization"], values["stages"]["sft"]["settings"]["max_steps"]
+    with pytest.raises(RecipeError, match="needs the key optimization"):
+        bind_recipe(values)
+
+
+def test_files_that_are_no_recipes_are_named(tmp_path: Path, stvg: Any) -> None:
+    cases = {
+        "gone.yaml": (None, "there is no recipe at"),
+        "broken.yaml": ("a: [1, 2\nb: 3", "is not valid YAML"),
+        "list.yaml": ("- a\n- b\n", "a recipe is a mapping"),
+        "twice.yaml": ("seed: 1\nseed: 2\n", "twice.yaml"),
+        "empty.yaml": ("", "needs the keys"),
+    }
+    for name, (text, message) in cases.items():
+        if text is not None:
+            write(tmp_path, name, text)
+        printed = stvg("run", tmp_path / name)
+        assert printed.code == 1 and message in printed.err and "Traceback" not in printed.err
+
+
+def test_a_stage_of_a_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        tmp_path,
+        "my_stage.py",
+        "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Note:\n    text: str\n\n"
+        "    def __call__(self, run, folder):\n        (folder / 'note.txt').write_text(self.text)\n",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = recipe_of("stages.note={use: my_stage.Note, text: hello}")
+    assert recipe.stages["note"].text == "hello"
+    with pytest.raises(RecipeError, match="Note has no key 'txet': did you mean 'text'"):
+        recipe_of("stages.note={use: my_stage.Note, txet: hello}")
+
+
+def test_values_take_the_types_that_are_asked_for() -> None:
+    assert bind(float, 3, "x") == 3.0 and isinstance(bind(float, 3, "x"), float)
+    assert bind(int | None, None, "x") is None
+    assert bind(tuple[int, ...], [1, 2], "x") == (1, 2)
+    assert bind(Literal["auto"] | int, "auto", "x") == "auto" and bind(Literal["auto"] | int, 2, "x") == 2
+    assert bind(dict[str, float], {"a": 1}, "x") == {"a": 1.0}
+    assert bind(Markers, {"kind": "lower"}, "x") == Markers(kind="lower")
+    made = bind(Objective, {"use": "stvg_lightning.objectives.dapo", "clip_high": 0.3}, "x")
+    assert made == dapo(clip_high=0.3)
+    assert import_path("math.pi", "x") == math.pi and import_path("os.path", "x").sep
+    with pytest.raises(RecipeError, match="is a Markers, not a Objective"):
+        bind(Objective, {"use": "stvg_lightning.prompting.Markers"}, "x")
+    with pytest.raises(RecipeError, match=r"x\[1\]: int is expected"):
+        bind(tuple[int, ...], [1, "b"], "x")
+    with pytest.raises(RecipeError, match="'roman' is not one of"):
+        call_with(Markers, {"kind": "roman"}, "x")
+
+
+def test_a_fingerprint_sees_what_may_change_a_stage_and_nothing_else() -> None:
+    def marks(*overrides: str) -> dict[str, str]:
+        values = load_values([QUICKSTART], overrides)
+        return {stage: fingerprint(values, stage) for stage in values["stages"]}
+
+    before = marks()
+    assert marks("name=other", "runs=/elsewhere") == before
+    later = marks("stages.grpo.settings.max_rollouts=7")
+    assert [stage for stage in before if later[stage] != before[stage]] == ["grpo", "evaluate", "report"]
+    assert not set(marks("seed=1").values()) & set(before.values())
+
+
+def test_the_resolved_recipe_binds_again(tmp_path: Path) -> None:
+    values = load_values([QUICKSTART], ["seed=3"])
+    resolved = write(tmp_path, "resolved.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
+    assert load_values([resolved]) == values
+    assert bind_recipe(load_values([resolved])).seed == 3

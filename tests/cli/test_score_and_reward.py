@@ -1,0 +1,169 @@
+"""`stvg score` and `stvg reward` against figures worked by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import assert_close
+
+ROOT = Path(__file__).parent.parent.parent
+QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+
+
+def lines(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def truth(id_: str) -> dict[str, Any]:
+    """Ten seconds at ten frames a second: object 1 stands left and acts from 2 to 6 s; object 2 leaves after 5 s."""
+    left = {str(frame): [0, 0, 20, 20] for frame in range(100)}
+    right = {str(frame): [50, 50, 70, 70] for frame in range(50)}
+    size = {"fps": 10, "num_frames": 100, "width": 100, "height": 100}
+    answer = {"span_frames": [20, 60], "object_id": 1, "tracks": {"1": left, "2": right}}
+    return {"id": id_, "query": "who waves", **size, **answer}
+
+
+@pytest.fixture
+def truths(tmp_path: Path) -> Path:
+    return lines(tmp_path / "truth.jsonl", truth("a"), truth("b"), truth("c"))
+
+
+def test_scores_by_hand(truths: Path, tmp_path: Path, stvg: Any) -> None:
+    predictions = lines(
+        tmp_path / "predictions.jsonl",
+        {"id": "a", "span_frames": [40, 80], "object_id": 1},  # 20 frames of 60 in common, the right object
+        {"id": "b", "span_seconds": [2.0, 6.0], "object_id": 2},  # the right time, the wrong object
+    )
+    rows = tmp_path / "rows.jsonl"
+    scores = json.loads(stvg("score", "--truth", truths, "--predictions", predictions, "--json", "--rows", rows).out)
+    means = {name: entry["mean"] for name, entry in scores["models"]["predictions"].items()}
+    expected = {"m_tIoU": (1 / 3 + 1 + 0) / 3, "m_vIoU": 1 / 9, "vIoU@0.3": 1 / 3, "vIoU@0.5": 0, "tIoU@0.5": 1 / 3}
+    for name, value in {**expected, "id_accuracy": 1 / 3, "unreadable": 1 / 3}.items():
+        assert_close(means[name], value)
+    assert scores["missing"] == ["c"]
+    for low, high in (entry["ci95"] for entry in scores["models"]["predictions"].values()):
+        assert 0 <= low <= high <= 1
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [(row["id"], round(row["vIoU"], 6)) for row in written] == [("a", 0.333333), ("b", 0.0), ("c", 0.0)]
+
+
+def test_a_missing_prediction_is_told_to_people_too(truths: Path, tmp_path: Path, stvg: Any) -> None:
+    predictions = lines(tmp_path / "p.jsonl", {"id": "b", "span_seconds": [2.0, 6.0], "object_id": 1})
+    printed = stvg("score", "--truth", truths, "--predictions", predictions)
+    assert "2 of 3 truths have no prediction and count 0: a, c" in printed.out
+    assert "33.3" in printed.out and "m_vIoU" in printed.out
+
+
+def test_boxes_and_texts_are_scored_alike(truths: Path, tmp_path: Path, stvg: Any) -> None:
+    half = {str(frame): [0, 0, 20, 10] for frame in range(20, 60)}
+    text = "<think>x</think><answer>Target ID: 1, Time range: 2.00 to 6.00</answer>"
+    predictions = lines(
+        tmp_path / "p.jsonl",
+        {"id": "a", "span_frames": [20, 60], "boxes_xyxy": half},
+        {"id": "b", "text": text},
+        {"id": "c", "text": "no answer"},
+    )
+    rows = tmp_path / "rows.jsonl"
+    stvg("score", "--truth", truths, "--predictions", predictions, "--json", "--rows", rows)
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert_close([row["vIoU"] for row in written], [0.5, 1.0, 0.0])
+    assert [row["unreadable"] for row in written] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"id": "z", "text": "x"}, "p.jsonl:1: id 'z' is not among the 3 truths"),
+        ({"id": "a"}, "p.jsonl:1"),
+        ({"id": "a", "txt": "x"}, "p.jsonl:1"),
+        ({"id": "a", "span_frames": [80, 40], "object_id": 1}, "p.jsonl:1"),
+        ({"id": "a", "span_frames": [80, 400], "object_id": 1}, "p.jsonl:1"),
+    ],
+)
+def test_predictions_that_cannot_be_scored_are_refused(
+    record: dict[str, Any], message: str, truths: Path, tmp_path: Path, stvg: Any
+) -> None:
+    printed = stvg("score", "--truth", truths, "--predictions", lines(tmp_path / "p.jsonl", record))
+    assert message in printed.message and printed.out == ""
+
+
+def test_missing_files_and_languages_are_named(truths: Path, tmp_path: Path, stvg: Any) -> None:
+    gone = tmp_path / "gone.jsonl"
+    assert f"there is no file {gone}" in stvg("score", "--truth", gone, "--predictions", truths).message
+    predictions = lines(tmp_path / "p.jsonl", {"id": "a", "text": "x"})
+    printed = stvg("score", "--truth", truths, "--predictions", predictions, "--language", "id_spam")
+    assert "id_spam" in printed.message and "id_span" in printed.message
+
+
+COMPLETIONS = [
+    ("a", "<think>x</think><answer>Target ID: 1, Time range: 2.00 to 6.00</answer>", (1.0, 1.0, 1.0)),
+    ("b", "<answer>Target ID: 1, Time range: 4.00 to 8.00</answer>", (1 / 3, 1.0, 0.0)),
+    ("a", "<think>x</think><answer>Target ID: 2, Time range: 2.00 to 6.00</answer>", (1.0, 0.0, 1.0)),
+    ("a", "I do not know", (0.0, 0.0, 0.0)),
+    ("b", "<think></think><answer>Target ID: 1, Time range: 9.95 to 9.99</answer>", (0.0, 0.0, 1.0)),
+]
+"""Completions with their temporal IoU, object id and format; the last names a time in which no frame lies."""
+
+
+@pytest.fixture
+def completions(tmp_path: Path) -> Path:
+    return lines(tmp_path / "completions.jsonl", *({"id": id_, "text": text} for id_, text, _ in COMPLETIONS))
+
+
+def test_rewards_by_hand(truths: Path, completions: Path, stvg: Any) -> None:
+    printed = stvg("reward", QUICKSTART, "--samples", truths, "--completions", completions)
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [row["id"] for row in rows] == [id_ for id_, _, _ in COMPLETIONS], "in the order of the file"
+    for row, (_, _, (time, object_id, form)) in zip(rows, COMPLETIONS, strict=True):
+        assert row.keys() == {"id", "terms", "total"}
+        assert_close([row["terms"][name] for name in ("temporal_iou", "object_id", "format")], [time, object_id, form])
+        assert_close(row["total"], time + object_id + form)
+
+
+def test_weights_and_terms_follow_the_recipe(truths: Path, completions: Path, tmp_path: Path, stvg: Any) -> None:
+    (tmp_path / "own.py").write_text(
+        "from stvg_lightning.rewards import reward\n\n@reward\ndef brave(answer, truth):\n"
+        "    return None if answer.span_seconds is None else float('know' not in answer.text)\n"
+    )
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        f"rewards:\n  format: null\n  temporal_iou: {{use: stvg_lightning.rewards.temporal_iou, weight: 2}}\n"
+        f'  brave: {{use: "{tmp_path}/own.py:brave", weight: 0.5}}\n'
+    )
+    printed = stvg("reward", QUICKSTART, overlay, "--samples", truths, "--completions", completions)
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [list(row["terms"]) for row in rows] == [["temporal_iou", "object_id", "brave"]] * 5
+    assert_close([row["total"] for row in rows], [3.5, 2 / 3 + 1.5, 2.5, 0.0, 0.5])
+    assert [row["terms"]["brave"] for row in rows] == [1.0, 1.0, 1.0, None, 1.0]
+
+
+def test_the_table_is_for_people(truths: Path, completions: Path, stvg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    out = stvg("reward", QUICKSTART, "--samples", truths, "--completions", completions, "--table").out
+    for text in ("temporal_iou", "object_id", "format", "total", "I do not know", "0.333", "3.000"):
+        assert text in out
+
+
+def test_a_completion_of_an_unknown_sample_is_refused_by_its_line(truths: Path, tmp_path: Path, stvg: Any) -> None:
+    path = tmp_path / "completions.jsonl"
+    path.write_text('{"id": "a", "text": "x"}\n\n{"id": "zebra", "text": "x"}\n')  # blank lines count too
+    printed = stvg("reward", QUICKSTART, "--samples", truths, "--completions", path)
+    assert f"{path}:3: there is no sample 'zebra'" in printed.message and printed.out == ""
+
+
+def test_a_reward_that_raises_is_named_with_the_sample(
+    truths: Path, completions: Path, tmp_path: Path, stvg: Any
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from stvg_lightning.rewards import reward\n\n@reward\ndef broken(answer, truth):\n    return 1 / 0\n"
+    )
+    arguments = ("reward", QUICKSTART, f"rewards.mine={own}:broken", "--samples", truths, "--completions", completions)
+    printed = stvg(*arguments)
+    assert "reward term 'mine' on sample 'a' raised ZeroDivisionError" in printed.message
+    assert "there is no 'brokn'" in stvg(*arguments[:2], f"rewards.mine={own}:brokn", *arguments[3:]).message
