@@ -23,7 +23,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 GROWTH = {"grows": 1.45, "shrinks": 1 / 1.45}
 BLINK_PERIOD_SECONDS = 0.5
 MAX_SCHEDULE_TRIES = 200
-MAX_PLACES_TRIED = 60
+PLACES_TRIED = 60
 MIN_GAP = 0.85
 
 Motion = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
@@ -163,19 +163,20 @@ def _place(
 ) -> list[Motion] | None:
     """A motion for every schedule, one thing after the other; None where one finds no room."""
     motions: list[Motion] = []
+    size = settings.frame_size
     for schedule in schedules:
-        for _ in range(MAX_PLACES_TRIED):
-            motion = _draw_motion(rng, schedule, num_frames, settings)
-            if _has_room(motion, motions, settings.frame_size):
-                motions.append(motion)
-                break
-        else:
+        path, radii, lit = _draw_motion(rng, schedule, num_frames, settings)
+        first_centers = rng.uniform(0.12 * size, 0.88 * size, size=(PLACES_TRIED, 1, 2))
+        tried = first_centers + path
+        fitting = np.flatnonzero(_have_room(tried, radii, motions, size))
+        if len(fitting) == 0:
             return None
+        motions.append((tried[fitting[0]], radii, lit))
     return motions
 
 
 def _draw_motion(rng: Generator, schedule: tuple[Action, ...], num_frames: int, settings: WorldSettings) -> Motion:
-    """Centres (frames, 2), radii (frames,) and whether the thing is lit (frames,), from a random first place."""
+    """Path from the first place (frames, 2), radii (frames,) and whether the thing is lit (frames,)."""
     size = settings.frame_size
     velocity, log_growth = np.zeros((num_frames, 2)), np.zeros(num_frames)
     lit = np.ones(num_frames, dtype=bool)
@@ -193,18 +194,17 @@ def _draw_motion(rng: Generator, schedule: tuple[Action, ...], num_frames: int, 
     growth = np.exp(np.cumsum(log_growth))
     smallest_radius, largest_radius = 0.125 * size / growth.min(), 0.2 * size / growth.max()
     first_radius = np.clip(rng.uniform(0.14, 0.16) * size, smallest_radius, largest_radius)
-    first_center = rng.uniform(0.12 * size, 0.88 * size, size=2)
-    return first_center + np.cumsum(velocity, axis=0), first_radius * growth, lit
+    return np.cumsum(velocity, axis=0), first_radius * growth, lit
 
 
-def _has_room(motion: Motion, others: list[Motion], frame_size: int) -> bool:
-    """Whether a thing stays in the frame and leaves the others uncovered, but for corners."""
-    centers, radii, _ = motion
+def _have_room(
+    tried: NDArray[np.float64], radii: NDArray[np.float64], others: list[Motion], frame_size: int
+) -> NDArray[np.bool_]:
+    """Which of some paths (tries, frames, 2) stay in the frame and leave other things uncovered, but for corners."""
     reach = radii[:, None]
-    if (centers - reach < 1).any() or (centers + reach > frame_size - 1).any():
-        return False
-    for other_centers, other_radii, _ in others:
-        distance = np.abs(centers - other_centers).max(axis=1)
-        if (distance < (radii + other_radii) * MIN_GAP).any():
-            return False
-    return True
+    inside = (tried - reach >= 1) & (tried + reach <= frame_size - 1)
+    room: NDArray[np.bool_] = np.all(inside, axis=(1, 2))
+    for centers, other_radii, _ in others:
+        distance = np.abs(tried - centers).max(axis=2)
+        room &= (distance >= (radii + other_radii) * MIN_GAP).all(axis=1)
+    return room
