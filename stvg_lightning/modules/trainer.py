@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from stvg_lightning.tubes.files import replacing
 
 QUIET_WARNINGS = (
     ".*does not have many workers.*",
@@ -119,6 +122,21 @@ def _end_processes() -> None:
         os.environ.pop(name, None)
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are written beside their place and then renamed, so a kill or a full disk leaves the last one.
+
+    Lightning writes through the system's folder for temporary files: from another disk that is a copy,
+    which can be cut off.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(path)) as beside, beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def _loggers(folder: Path) -> list[CSVLogger | TensorBoardLogger]:
     """TensorBoard, and a table for each start of the training: Lightning's would delete an earlier one."""
     start = 1 + len(list(folder.glob(f"{METRICS_FOLDER}/*/metrics.csv")))
@@ -155,6 +173,7 @@ def _trainer(
         max_epochs=-1,
         max_time=None if max_seconds is None else timedelta(seconds=max_seconds),
         logger=_loggers(folder),
+        plugins=[WholeCheckpoints()],
         callbacks=[checkpoints, RichProgressBar(leave=True), *callbacks],
         log_every_n_steps=1,
         use_distributed_sampler=False,

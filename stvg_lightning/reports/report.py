@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,6 +25,7 @@ from stvg_lightning.reports.results import (
     headline_table,
     model_name,
 )
+from stvg_lightning.tubes.files import replacing
 
 TEMPLATE_NAME = "report.html.j2"
 
@@ -96,13 +96,9 @@ def write_report(inputs: ReportInputs, path: Path) -> None:
         OSError: the file cannot be written.
     """
     page = render_report(inputs)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with replacing(path) as beside:
         # A lone surrogate, which JSON can hold and UTF-8 cannot, is shown as its escape.
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render_report(inputs: ReportInputs) -> str:

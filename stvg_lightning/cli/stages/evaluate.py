@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds, write_atomically
+from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
 from stvg_lightning.cli.stages.training import preparation_of
 from stvg_lightning.data.shards import BadSample, ShardFolder
 from stvg_lightning.data.video import UnreadableVideo
@@ -25,6 +25,7 @@ from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.rollouts.predictor import ModelPredictor
 from stvg_lightning.rollouts.preparation import Example, Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
+from stvg_lightning.tubes.files import write_atomically
 
 LOGGER = logging.getLogger("stvg_lightning.data")
 SKIPPED = "skipped"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -52,15 +51,3 @@ class Stage(Protocol):
 
     def __call__(self, run: Run, folder: Path) -> None:
         """Do the work; everything the stage writes lies in `folder`."""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all; one that holds the text already is left alone."""
-    if path.is_file() and path.read_text() == text:
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

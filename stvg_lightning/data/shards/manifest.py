@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stvg_lightning import __version__
+from stvg_lightning.tubes.files import replacing
 from stvg_lightning.tubes.json_values import check_keys, is_integer, read_integer, read_text, refuse, strict_json
 
 MANIFEST_NAME = "manifest.json"
@@ -51,13 +52,11 @@ class Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest whole or not at all: a reader never sees half of it."""
-    temporary = directory / f"{MANIFEST_NAME}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(directory / MANIFEST_NAME) as beside, beside.open("w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(manifest), file, indent=2, ensure_ascii=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, directory / MANIFEST_NAME)
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.datamodule import GroundingData
 from stvg_lightning.modules.grpo import GRPO, ScoredRollouts
+from stvg_lightning.tubes.files import write_atomically
 
 
 class RolloutLog(Callback):
@@ -31,7 +32,7 @@ class RolloutLog(Callback):
             return
         with self.path.open() as file:
             kept = [line for line in file if line.endswith("\n") and json.loads(line)["step"] <= trainer.global_step]
-        self.path.write_text("".join(kept))
+        write_atomically(self.path, "".join(kept))
 
     def on_train_batch_end(
         self, trainer: Trainer, module: GRPO, outputs: Any, batch: GroundingBatch, batch_idx: int
