@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import Stage
+from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum
@@ -28,10 +29,13 @@ class ModelChoice:
     Attributes:
         name: `tiny`, a folder, or a hub name such as `Qwen/Qwen2.5-VL-7B-Instruct`.
         dtype: precision of the weights in memory.
+        recompute_activations: training keeps each layer's input alone and computes the rest again for the
+            gradient: a third more time, and memory for far longer rows.
     """
 
     name: str
     dtype: Literal["float32", "bfloat16"] = "float32"
+    recompute_activations: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,32 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def fingerprint(values: Mapping[str, Any], stage: str) -> str:
-    """A hash of everything that may change a stage's result: the shared keys and the stages up to it."""
+    """A hash of everything that may change a stage's result: the shared keys and the stages up to it.
+
+    A reward's own file and a folder of shards count by their content, not by their name alone.
+    """
     names = list(values["stages"])
     stages = {name: values["stages"][name] for name in names[: names.index(stage) + 1]}
     shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
-    text = json.dumps({"shared": shared, "stages": list(stages.items())}, sort_keys=True)
+    contents = {text: content for text in _strings([shared, stages]) if (content := _content(text)) is not None}
+    text = json.dumps({"shared": shared, "stages": list(stages.items()), "contents": contents}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a nest of mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(part)
+
+
+def _content(text: str) -> str | None:
+    """A hash of what a recipe's text names: a file of the user's own (`path/to/file.py:name`) or a folder of shards."""
+    file, _, name = text.rpartition(":")
+    if name and file.endswith(".py") and Path(file).expanduser().is_file():
+        return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
+    if (Path(text) / MANIFEST_NAME).is_file():
+        return load_manifest(Path(text)).content_hash
+    return None

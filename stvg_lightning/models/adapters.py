@@ -1,7 +1,10 @@
-"""LoRA adapters: one for each training stage, the stages before it merged into the weights.
+"""LoRA adapters: one for each training stage, upon those of the stages before it.
 
 So "the model without this stage's adapter" is the model the stage began with: for GRPO after a cold
 start, the reference policy is the cold-started model and not the base.
+
+Earlier adapters are merged into weights of float32, where that is exact and faster. In bfloat16 a
+merge would round most of a small update away, so there they stay as they are, in the layers.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from typing import Literal
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from stvg_lightning.models.loading import TINY, VideoLanguageModel, load_encoder, load_model, wrap_model
+
+OWN = "default"
+"""What peft calls the adapter that a stage trains; those of earlier stages are called after their place."""
 
 LINEAGE_FILE = "stvg_model.json"
 LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -59,11 +65,23 @@ class AdaptedModel:
     def tower_is_frozen(self) -> bool:
         return self.settings.vision_tower == "frozen"
 
+    def recompute_activations(self) -> None:
+        """Keep each layer's input alone in a forward pass, and compute the rest again for the gradient."""
+        self.model.network.gradient_checkpointing_enable({"use_reentrant": False})
+
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """The model as this stage found it: the reference policy."""
-        with self.adapter.disable_adapter():
+        earlier = _earlier(self.adapter)
+        if not earlier:
+            with self.adapter.disable_adapter():
+                yield
+            return
+        self.adapter.base_model.set_adapter(earlier, inference_mode=True)
+        try:
             yield
+        finally:
+            _activate_all(self.adapter)
 
 
 def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
@@ -74,7 +92,13 @@ def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
     )
-    adapter = get_peft_model(model.network, config).train()
+    if model.adapters is None:
+        adapter = get_peft_model(model.network, config)
+    else:
+        adapter = model.adapters
+        adapter.add_adapter(OWN, config)
+        _activate_all(adapter)
+    adapter.train()
     return AdaptedModel(wrap_model(adapter.get_base_model(), model.encoder), adapter, settings)
 
 
@@ -91,7 +115,7 @@ def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     replaced = temporary.with_name(f"{temporary.name}.old")
     try:
-        adapted.adapter.save_pretrained(temporary, save_embedding_layers=False)
+        adapted.adapter.save_pretrained(temporary, save_embedding_layers=False, selected_adapters=[OWN])
         (temporary / LINEAGE_FILE).write_text(json.dumps(_lineage(started_from, folder), indent=2) + "\n")
         if folder.exists():
             folder.rename(replaced)
@@ -103,7 +127,7 @@ def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None
 
 
 def load_trained(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> VideoLanguageModel:
-    """Load a model by name or folder; the adapters of a trained folder are merged in their order.
+    """Load a model by name or folder, with the adapters of all stages that led to a trained folder.
 
     Raises:
         FileNotFoundError: no model there.
@@ -113,16 +137,33 @@ def load_trained(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -
     if not lineage.is_file():
         return load_model(name, dtype)
     model = load_trained(_started_from(lineage), dtype)
-    merged = PeftModel.from_pretrained(model.network, name).merge_and_unload()
-    for parameter in merged.parameters():
-        parameter.requires_grad_(False)
-    return wrap_model(merged, model.encoder)
+    if dtype == "float32":
+        merged = PeftModel.from_pretrained(model.network, name).merge_and_unload()
+        return wrap_model(merged.requires_grad_(False), model.encoder)
+    if model.adapters is None:
+        adapters = PeftModel.from_pretrained(model.network, name, adapter_name="stage_1")
+    else:
+        adapters = model.adapters
+        adapters.load_adapter(name, f"stage_{len(adapters.peft_config) + 1}")
+    adapters.base_model.set_adapter(_earlier(adapters), inference_mode=True)
+    return wrap_model(adapters.get_base_model(), model.encoder, adapters)
 
 
 def load_trained_encoder(name: str):
     """What prepares prompts for a model that `load_trained` would load, without weights."""
     lineage = Path(name) / LINEAGE_FILE
     return load_trained_encoder(_started_from(lineage)) if lineage.is_file() else load_encoder(name)
+
+
+def _earlier(adapter: PeftModel) -> list[str]:
+    return [name for name in adapter.peft_config if name != OWN]
+
+
+def _activate_all(adapter: PeftModel) -> None:
+    """Every adapter takes part; only the stage's own is trained."""
+    adapter.base_model.set_adapter([*_earlier(adapter), OWN])
+    for name, parameter in adapter.named_parameters():
+        parameter.requires_grad_("lora_" in name and f".{OWN}." in name)
 
 
 def _lineage(started_from: str, folder: Path) -> dict[str, str]:

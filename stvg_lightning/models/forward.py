@@ -6,12 +6,14 @@ video features and the same support of tokens, so that their log-probabilities c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
@@ -51,6 +53,17 @@ class Completions:
     def to(self, device: torch.device | str) -> Completions:
         """The same completions on a device."""
         return Completions(self.token_ids.to(device), self.mask.to(device))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode, and then in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def encode_videos(model: PreTrainedModel, batch: PromptBatch) -> VideoFeatures:

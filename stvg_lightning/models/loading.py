@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from stvg_lightning.models.positions import PositionRule
@@ -27,10 +28,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class VideoLanguageModel:
-    """A model and what prepares its prompts; `network` is transformers' own class, perhaps with adapters injected."""
+    """A model and what prepares its prompts; `network` is transformers' own class, perhaps with adapters injected.
+
+    `adapters` are those of earlier stages that are in its layers and not merged into its weights.
+    """
 
     network: PreTrainedModel
     encoder: PromptEncoder
+    adapters: PeftModel | None = None
 
     @property
     def pad_token_id(self) -> int:
@@ -38,7 +43,16 @@ class VideoLanguageModel:
 
     @property
     def end_token_id(self) -> int:
+        """The token that gold answers end with."""
         return self.encoder.processor.tokenizer.eos_token_id
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion: some families have more than one."""
+        config = self.network.generation_config
+        stated = config.eos_token_id if config is not None else None
+        others = stated if isinstance(stated, list) else [] if stated is None else [stated]
+        return tuple(sorted({self.end_token_id, *others}))
 
 
 def model_folder(name: str) -> str:
@@ -96,7 +110,9 @@ def load_model(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> 
     return wrap_model(network, encoder)
 
 
-def wrap_model(network: PreTrainedModel, encoder: PromptEncoder) -> VideoLanguageModel:
+def wrap_model(
+    network: PreTrainedModel, encoder: PromptEncoder, adapters: PeftModel | None = None
+) -> VideoLanguageModel:
     """A loaded or newly made network with its encoder, its tower set to attend to all frames at once."""
     batch_vision_attention(network)
-    return VideoLanguageModel(network, encoder)
+    return VideoLanguageModel(network, encoder, adapters)

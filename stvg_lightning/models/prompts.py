@@ -15,6 +15,7 @@ from transformers.video_utils import VideoMetadata
 from stvg_lightning.models.positions import PositionRule, prompt_position_ids
 from stvg_lightning.tubes import Clip
 
+FRAMES_RESIZED_AT_ONCE = 8
 Tokenizer = PreTrainedTokenizerBase
 
 
@@ -121,12 +122,18 @@ class PromptEncoder:
 
 
 def resize_frames(clip: Clip, height: int, width: int) -> Float[Tensor, "frames 3 height width"]:
-    """Frames resized by antialiased bicubic interpolation, values 0 to 255, rounded as stored frames are."""
-    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float()
+    """Frames resized by antialiased bicubic interpolation, values 0 to 255, rounded as stored frames are.
+
+    A few frames at a time: at full size and four bytes a value a minute of video would fill a worker's memory.
+    """
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
     if frames.shape[2:] == (height, width):
-        return frames
-    resized = F.interpolate(frames, size=(height, width), mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255)
+        return frames.float()
+    resized = [
+        F.interpolate(piece.float(), size=(height, width), mode="bicubic", antialias=True).round().clamp(0, 255)
+        for piece in frames.split(FRAMES_RESIZED_AT_ONCE)
+    ]
+    return torch.cat(resized)
 
 
 def collate_prompts(prompts: Sequence[EncodedPrompt], pad_token_id: int) -> PromptBatch:

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.forward import VideoFeatures, decode_step, next_token_log_probs, prefill
+from stvg_lightning.models.forward import VideoFeatures, decode_step, evaluation_mode, next_token_log_probs, prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
-from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, written_mask
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, written_mask
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class InProcessSampler:
 
     model: VideoLanguageModel
 
-    @torch.no_grad()
     def sample(
         self,
         prompts: PromptBatch,
@@ -42,7 +41,19 @@ class InProcessSampler:
             prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
                 in whatever batch and on whatever process it is sampled.
         """
-        network = self.model.network
+        # In training mode layers whose activations are recomputed refuse the cache.
+        with torch.no_grad(), evaluation_mode(self.model.network):
+            return self._sample(prompts, features, group_size, sampling, prompt_seeds)
+
+    def _sample(
+        self,
+        prompts: PromptBatch,
+        features: VideoFeatures,
+        group_size: int,
+        sampling: Sampling,
+        prompt_seeds: Sequence[int],
+    ) -> Rollouts:
+        network, end_token_ids = self.model.network, self.model.end_token_ids
         noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
         started = perf_counter()
         read = prefill(network, prompts, features)
@@ -59,7 +70,7 @@ class InProcessSampler:
             chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise)
             tokens.append(chosen.masked_fill(finished, self.model.pad_token_id))
             log_probs.append(chosen_log_probs.masked_fill(finished, 0.0))
-            finished = finished | (chosen == self.model.end_token_id)
+            finished = finished | is_end(chosen, end_token_ids)
             if step + 1 == sampling.max_new_tokens or bool(finished.all()):
                 break
             attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
@@ -75,7 +86,7 @@ class InProcessSampler:
         self, token_ids: Int[Tensor, "rows tokens"], log_probs: Tensor, truncated: Tensor, group_size: int
     ) -> Rollouts:
         # The padding token of some families is also an end token: the mask asks for the first end only.
-        mask = written_mask(token_ids, self.model.end_token_id)
+        mask = written_mask(token_ids, self.model.end_token_ids)
         tokenizer = self.model.encoder.processor.tokenizer
         texts = [
             tokenizer.decode(row[kept], skip_special_tokens=True) for row, kept in zip(token_ids, mask, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -72,8 +72,13 @@ class Rollouts:
         )
 
 
-def written_mask(token_ids: Int[Tensor, "rows tokens"], end_token_id: int) -> Bool[Tensor, "rows tokens"]:
+def is_end(token_ids: Int[Tensor, "*shape"], end_token_ids: Sequence[int]) -> Bool[Tensor, "*shape"]:
+    """Which tokens are one of those that end a completion."""
+    return torch.isin(token_ids, torch.tensor(end_token_ids, device=token_ids.device))
+
+
+def written_mask(token_ids: Int[Tensor, "rows tokens"], end_token_ids: Sequence[int]) -> Bool[Tensor, "rows tokens"]:
     """Which tokens belong to a completion: all up to the first end token, and that one too."""
-    ended = (token_ids == end_token_id).cumsum(dim=1)
+    ended = is_end(token_ids, end_token_ids).cumsum(dim=1)
     before = torch.cat([torch.zeros_like(ended[:, :1]), ended[:, :-1]], dim=1)
     return before == 0

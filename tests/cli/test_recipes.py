@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +15,14 @@ from stvg_lightning.answers import id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
 from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values
 from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning
+from stvg_lightning.data.shards.manifest import read_manifest, write_manifest
 from stvg_lightning.objectives import Objective, dapo
 from stvg_lightning.prompting import Markers
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+SHARDS = ROOT / "data_shards" / "synthetic"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -187,6 +191,27 @@ def test_a_fingerprint_sees_what_may_change_a_stage_and_nothing_else() -> None:
     later = marks("stages.grpo.settings.max_rollouts=7")
     assert [stage for stage in before if later[stage] != before[stage]] == ["grpo", "evaluate", "report"]
     assert not set(marks("seed=1").values()) & set(before.values())
+
+
+def test_a_fingerprint_sees_what_a_reward_file_and_a_folder_of_shards_hold(tmp_path: Path) -> None:
+    own = write(tmp_path, "own.py", "one")
+    shards = tmp_path / "mine"
+    shutil.copytree(SHARDS, shards)
+    values = load_values([QUICKSTART], [f"rewards.own={own}:short", f"stages.grpo.shards={shards}"])
+
+    def marks() -> list[str]:
+        return [fingerprint(values, stage) for stage in ("sft", "grpo")]
+
+    before = marks()
+    assert marks() == before
+    own.write_text("two")
+    other_reward = marks()
+    assert not set(other_reward) & set(before)
+    manifest = read_manifest(shards)
+    write_manifest(shards, replace(manifest, shards=(replace(manifest.shards[0], sha256="0" * 64),)))
+    other_data = marks()
+    assert other_data[0] == other_reward[0], "the cold start does not read these shards"
+    assert other_data[1] != other_reward[1]
 
 
 def test_the_resolved_recipe_binds_again(tmp_path: Path) -> None:

@@ -19,8 +19,11 @@ from stvg_lightning.models.adapters import (
     save_adapted,
 )
 from stvg_lightning.models.forward import Completions, completion_log_probs, encode_videos
+from stvg_lightning.models.group_forward import group_log_probs
 from stvg_lightning.models.loading import VideoLanguageModel, load_encoder, load_model
 from stvg_lightning.models.vision_attention import NAME
+from stvg_lightning.rollouts.in_process import InProcessSampler
+from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes import Sample
 from tests.helpers import assert_close
 from tests.small_models import batch_of, copied, prompts_of, random_completions
@@ -37,13 +40,13 @@ def scores(model: VideoLanguageModel, samples: Samples) -> torch.Tensor:
     return completion_log_probs(model.network, batch, completions, encode_videos(model.network, batch))
 
 
-def stirred(adapted: AdaptedModel, seed: int) -> AdaptedModel:
+def stirred(adapted: AdaptedModel, seed: int, scale: float = 0.05) -> AdaptedModel:
     """The adapter as after a training: its update no longer 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.adapter.named_parameters():
-            if "lora_B" in name:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+            if "lora_B.default" in name:
+                parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return adapted
 
 
@@ -68,6 +71,53 @@ def test_without_the_adapter_it_is_the_model_at_the_start(
     assert_close(without, start, atol=1e-6)
     assert (trained - start).abs().min() > 1e-3
     assert torch.equal(again, trained), "the adapter is back afterwards"
+
+
+def test_in_bfloat16_a_small_update_of_an_earlier_stage_is_not_rounded_away(
+    random_model_folder: Path, world_samples: Samples, tmp_path: Path
+) -> None:
+    places = [str(random_model_folder), str(tmp_path / "sft"), str(tmp_path / "grpo")]
+    first = stirred(add_adapter(load_trained(places[0], "bfloat16"), LORA), seed=1, scale=1e-4)
+    save_adapted(first, Path(places[1]), places[0])
+    second = stirred(add_adapter(load_trained(places[1], "bfloat16"), ADAPTED_TOWER), seed=2)
+    save_adapted(second, Path(places[2]), places[1])
+
+    def state(adapted: AdaptedModel) -> dict[str, torch.Tensor]:
+        return {name: p for name, p in adapted.adapter.named_parameters() if "lora_" in name}
+
+    written, read = state(first), state(second)
+    for name, update in written.items():
+        assert torch.equal(read[name.replace(".default.", ".stage_1.")], update)
+    assert {name for name, p in read.items() if p.requires_grad} == {name for name in read if ".default." in name}
+    with torch.no_grad():
+        alone, both = scores(first.model, world_samples), scores(second.model, world_samples)
+        with second.without_adapter():
+            assert torch.equal(scores(second.model, world_samples), alone), "the reference is the stage before"
+        assert torch.equal(scores(second.model, world_samples), both)
+        assert not torch.equal(both, alone)
+        assert torch.equal(scores(load_trained(places[2], "bfloat16"), world_samples), both)
+    scores(second.model, world_samples).sum().backward()
+    assert all((p.grad is not None) == (".default." in name) for name, p in state(second).items())
+
+
+def test_recomputed_activations_change_no_gradient(model: VideoLanguageModel, world_samples: Samples) -> None:
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(3)
+        adapted = stirred(add_adapter(copied(model), LORA), seed=1)
+        if recompute:
+            adapted.recompute_activations()
+        scores(adapted.model, world_samples).sum().backward()
+        gradients.append([p.grad for p in adapted.adapter.parameters() if p.requires_grad])
+        batch = batch_of(adapted.model, prompts_of(adapted.model, world_samples[:2]))
+        features = encode_videos(adapted.model.network, batch)
+        rollouts = InProcessSampler(adapted.model).sample(batch, features, 2, Sampling(8), [0, 1])
+        with torch.no_grad():
+            again = group_log_probs(adapted.model.network, batch, rollouts.completions, features)
+        assert_close(again, rollouts.log_probs, atol=1e-5)
+        assert adapted.model.network.training
+    for kept, recomputed in zip(*gradients, strict=True):
+        assert_close(recomputed, kept, atol=1e-6)
 
 
 @pytest.mark.parametrize("lora", [LORA, ADAPTED_TOWER])

@@ -209,7 +209,21 @@ def test_seconds_are_counted(models: dict[str, VideoLanguageModel], world_sample
 def test_written_tokens_by_hand() -> None:
     end = 2
     token_ids = torch.tensor([[5, 2, 0, 0], [2, 2, 2, 2], [5, 6, 7, 8], [5, 6, 7, 2]])
-    assert written_mask(token_ids, end).int().tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    assert written_mask(token_ids, [end]).int().tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    two_ends = written_mask(token_ids, [end, 6])
+    assert two_ends.int().tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+
+
+def test_every_end_token_of_a_family_ends_a_completion(
+    models: dict[str, VideoLanguageModel], world_samples: Samples
+) -> None:
+    model = with_biased_head(models["qwen3_vl"], {55: 100.0})
+    other = 55
+    assert model.end_token_ids == (model.end_token_id,)
+    model.network.generation_config.eos_token_id = [model.end_token_id, other]
+    assert model.end_token_ids == tuple(sorted((model.end_token_id, other)))
+    rollouts = roll_out(model, prompts_of(model, world_samples[:1]), 2, Sampling(5), [1])
+    assert rollouts.token_ids.tolist() == [[other]] * 2 and not rollouts.truncated.any()
 
 
 def test_rows_are_chosen_and_cut_to_their_longest() -> None:

@@ -153,4 +153,8 @@ def preparation_of(run: Run, model: VideoLanguageModel) -> Preparation:
 
 
 def _start(run: Run, start: str, lora: Lora) -> AdaptedModel:
-    return add_adapter(load_trained(run.model(start), run.recipe.model.dtype), lora)
+    choice = run.recipe.model
+    adapted = add_adapter(load_trained(run.model(start), choice.dtype), lora)
+    if choice.recompute_activations:
+        adapted.recompute_activations()
+    return adapted
