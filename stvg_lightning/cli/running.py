@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter, sleep
 from typing import Any
 
@@ -17,10 +20,14 @@ from rich.console import Console
 from stvg_lightning.cli.binding import RecipeError
 from stvg_lightning.cli.recipe import bind_recipe, fingerprint
 from stvg_lightning.cli.stages.evaluate import write_summary
-from stvg_lightning.cli.stages.stage import DONE_FILE, Run, stage_seconds, write_atomically
+from stvg_lightning.cli.stages.stage import DONE_FILE, Run, stage_seconds
 from stvg_lightning.modules.trainer import started_by_lightning
+from stvg_lightning.tubes.files import write_atomically
 
 STARTED_FILE = "started.json"
+NOTE_SECONDS = 5.0
+"""How often the seconds of a stage are noted, so that a killed one loses few of them."""
+
 PACKAGES = ("stvg-lightning", "torch", "torchvision", "transformers", "peft", "lightning", "webdataset", "av")
 
 
@@ -100,16 +107,35 @@ def _run_stage(run: Run, name: str, mark: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     started_file = folder / STARTED_FILE
     before = json.loads(started_file.read_text())["seconds"] if started_file.is_file() else 0.0
-    write_atomically(started_file, json.dumps({"fingerprint": mark, "seconds": before}))
     started = perf_counter()
-    try:
+
+    def note(file: Path) -> None:
+        seconds = round(before + perf_counter() - started, 3)
+        write_atomically(file, json.dumps({"fingerprint": mark, "seconds": seconds}))
+
+    with _every(NOTE_SECONDS, partial(note, started_file)):
         run.recipe.stages[name](run, folder)
-    except BaseException:
-        spent = before + perf_counter() - started
-        write_atomically(started_file, json.dumps({"fingerprint": mark, "seconds": spent}))
-        raise
-    seconds = before + perf_counter() - started
-    write_atomically(folder / DONE_FILE, json.dumps({"fingerprint": mark, "seconds": round(seconds, 3)}))
+    note(folder / DONE_FILE)
+
+
+@contextmanager
+def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    """Do something at once, again and again in a thread beside, and a last time at the end, however that comes."""
+    ended = Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            action()
+
+    action()
+    thread = Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        action()
 
 
 def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
@@ -120,7 +146,8 @@ def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
                 continue
             if json.loads(file.read_text())["fingerprint"] != fingerprint(values, name):
                 raise RecipeError(
-                    f"{run.folder} holds work of stage {name!r} under other settings. Choose another name "
-                    f"(name=...), or remove {run.folder / name} and what came after it to do it anew"
+                    f"{run.folder} holds work of stage {name!r} under other settings, rewards or data. "
+                    f"Choose another name (name=...), or remove {run.folder / name} and what came after it "
+                    "to do it anew"
                 )
             break

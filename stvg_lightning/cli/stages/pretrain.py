@@ -12,15 +12,8 @@ from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import build_processor, build_tiny_model, build_tokenizer
-from stvg_lightning.modules.pretraining import (
-    Course,
-    Lessons,
-    PatchNaming,
-    Rates,
-    TowerWarmUp,
-    WorldReading,
-    world_texts,
-)
+from stvg_lightning.modules.lessons import Course, Lessons, world_texts
+from stvg_lightning.modules.pretraining import PatchNaming, Rates, TowerWarmUp, WorldReading
 from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
 
 NUM_TOKENIZER_SCENES = 300

@@ -1,0 +1,303 @@
+"""The lessons that the tiny model learns from: scenes of the synthetic world with conversations about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice, repeat
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from stvg_lightning.answers import id_span
+from stvg_lightning.data.synthetic.reading import (
+    Lesson,
+    make_lesson,
+    questions,
+    questions_of_looks,
+    renumbered,
+    tokenizer_texts,
+)
+from stvg_lightning.data.synthetic.samples import split_seeds
+from stvg_lightning.data.synthetic.scene import COLORS, SHAPES, Scene, WorldSettings, make_scene
+from stvg_lightning.data.synthetic.sentences import choose_description, reasoning_trace
+from stvg_lightning.models.forward import Completions
+from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
+from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.prompting import Markers, draw_markers
+from stvg_lightning.tubes import Clip, Truth, Tube
+
+LARGEST_NUMBER = 9
+MAX_QUESTIONS = 16
+MIXED_PAIRS = 8
+LessonKind = Literal["mixed", "still", "video"]
+MAX_CONVERSATION_TOKENS = 256
+TASK_SHARE = 0.2
+"""Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
+
+NUM_MOTIONS = 4
+"""Per patch: movement right and down between the two frames, radius, and how dark the thing is."""
+
+
+@dataclass(frozen=True)
+class LessonBatch:
+    """Prompts that each hold a first question, and the conversation that follows.
+
+    `patch_index` are tokens of the batch's videos in which a thing's centre lies; the four columns
+    of `looks` are its number, colour and shape as classes, and `motions` what it does there.
+    """
+
+    prompts: PromptBatch
+    conversation: Completions
+    patch_index: Int[Tensor, " things"]
+    looks: Int[Tensor, "things 3"]
+    motions: Float[Tensor, "things 4"]
+
+    def to(self, device: torch.device | str) -> LessonBatch:
+        """The same batch with every tensor on a device."""
+        return LessonBatch(*(value.to(device) for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Course:
+    """So many batches of one kind of lesson.
+
+    Attributes:
+        kind: `mixed`, `still` or `video`; see `LessonStream`.
+        num_batches: how many.
+        batch_size: lessons in a batch.
+        num_scenes: how many scenes there are; each comes back with other numbers and questions.
+        min_things: things in a scene, at least. One alone has nothing to confuse: what it does, and its
+            number, find words first; telling things apart comes after.
+        max_things: things in a scene, at most.
+    """
+
+    kind: LessonKind
+    num_batches: int
+    batch_size: int
+    num_scenes: int
+    min_things: int = 2
+    max_things: int = 4
+
+
+class LessonStream(IterableDataset):
+    """Batches of lessons, course after course; the last course never ends.
+
+    A tower sees every pair of frames by itself. Three kinds follow one another: `mixed` clips of pairs of
+    frames from as many scenes, for the tower's warm-up (neighbouring pairs of one scene differ too
+    little to learn from); `still` ones of a single pair, in which the language model learns to tell
+    things by their looks and numbers; and `video` ones of a whole scene, for what happens when.
+
+    Args:
+        encoder: makes the prompts.
+        markers: how numbers are drawn.
+        fps: frames a second.
+        courses: what follows what.
+        first_batch: how many batches a training has had before.
+    """
+
+    def __init__(
+        self, encoder: PromptEncoder, markers: Markers, fps: float, courses: Sequence[Course], first_batch: int = 0
+    ) -> None:
+        self.encoder, self.markers, self.fps = encoder, markers, fps
+        self.courses, self.first_batch = courses, first_batch
+        self.tokens_per_side = FRAME_SIDE // encoder.side_multiple
+        self.course = courses[0]
+        self.lessons: dict[int, Lesson] = {}
+
+    def __iter__(self) -> Iterator[LessonBatch]:
+        make_row = {"mixed": self._mixed_row, "still": self._still_row, "video": self._video_row}
+        schedule = chain(*(repeat(course, course.num_batches) for course in self.courses), repeat(self.courses[-1]))
+        for number, course in zip(count(self.first_batch), islice(schedule, self.first_batch, None)):
+            rng = np.random.default_rng([19, number])
+            if course is not self.course:
+                self.course, self.lessons = course, {}
+            rows = [make_row[course.kind](rng) for _ in range(course.batch_size)]
+            yield _collate(rows, self.encoder.processor.tokenizer.pad_token_id)
+
+    def _video_row(self, rng: np.random.Generator) -> _Row:
+        """One scene and a conversation about it."""
+        lesson = self._lesson(rng)
+        numbers = _draw_numbers(lesson, rng)
+        marked = draw_markers(lesson.clip, renumbered(lesson.sample, numbers), self.markers).clip
+        asked = questions(lesson.scene, numbers, rng, MAX_QUESTIONS)
+        if rng.random() < TASK_SHARE:
+            asked.insert(0, _half_a_task(lesson.scene, numbers, rng))
+        labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(marked.frames) // 2)]
+        return self._encoded(marked, asked, labels)
+
+    def _still_row(self, rng: np.random.Generator) -> _Row:
+        """One pair of frames and a conversation about the looks of its things."""
+        lesson = self._lesson(rng)
+        numbers = _draw_numbers(lesson, rng)
+        pair = int(rng.integers(len(lesson.clip.frames) // 2))
+        marked = draw_markers(_pair_of(lesson, pair), renumbered(lesson.sample, numbers), self.markers).clip
+        asked = questions_of_looks(lesson.scene, numbers, rng, MAX_QUESTIONS)
+        return self._encoded(marked, asked, [self._labels(lesson, numbers, pair, 0)])
+
+    def _mixed_row(self, rng: np.random.Generator) -> _Row:
+        """Pairs of frames from several scenes as one clip, without a conversation."""
+        frames, labels = [], []
+        for place in range(MIXED_PAIRS):
+            lesson = self._lesson(rng)
+            numbers = _draw_numbers(lesson, rng)
+            pair = int(rng.integers(len(lesson.clip.frames) // 2))
+            clip = _pair_of(lesson, pair)
+            frames.append(draw_markers(clip, renumbered(lesson.sample, numbers), self.markers).clip.frames)
+            labels.append(self._labels(lesson, numbers, pair, place))
+        clip = Clip(np.concatenate(frames), tuple(range(2 * MIXED_PAIRS)), self.fps)
+        return self._encoded(clip, [("What is it?", "It.")], labels)
+
+    def _lesson(self, rng: np.random.Generator) -> Lesson:
+        seed = next(split_seeds("pretrain", 1)) + int(rng.integers(self.course.num_scenes))
+        if seed not in self.lessons:
+            world = WorldSettings(min_things=self.course.min_things, max_things=self.course.max_things)
+            self.lessons[seed] = make_lesson(seed, self.fps, world)
+        return self.lessons[seed]
+
+    def _encoded(self, clip: Clip, asked: list[tuple[str, str]], labels: list[_Labels]) -> _Row:
+        prompt = self.encoder.encode(clip, asked[0][0], FRAME_SIDE, FRAME_SIDE)
+        num_tokens = len(clip.frames) // 2 * self.tokens_per_side**2
+        flat = [label for pair in labels for label in pair]
+        return _Row(prompt, _conversation(self.encoder, asked), flat, num_tokens)
+
+    def _labels(self, lesson: Lesson, numbers: dict[int, int], pair: int, place: int) -> _Labels:
+        """Of a pair of frames that stands at a place of its clip: where each thing lies, its looks, what it does."""
+        size = lesson.scene.settings.frame_size
+        first, second = lesson.clip.frame_indices[2 * pair : 2 * pair + 2]
+        labels = []
+        for thing in lesson.scene.things:
+            center = (thing.centers_xy[first] + thing.centers_xy[second]) / 2
+            column, row = (center / size * self.tokens_per_side).astype(int)
+            token = (place * self.tokens_per_side + int(row)) * self.tokens_per_side + int(column)
+            looks = [numbers[thing.object_id] - 1, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
+            moved = (thing.centers_xy[second] - thing.centers_xy[first]) / size * 8
+            dark = float(not thing.lit[first]) + float(not thing.lit[second])
+            radius = (thing.radii[first] + thing.radii[second]) / size * 4
+            labels.append((token, looks, [*moved.tolist(), float(radius), dark]))
+        return labels
+
+
+class Lessons(LightningDataModule):
+    """The lessons of one training; after a restart they go on with the batch that comes next."""
+
+    def __init__(self, encoder: PromptEncoder, markers: Markers, fps: float, courses: Sequence[Course]) -> None:
+        super().__init__()
+        self.stream = LessonStream(encoder, markers, fps, courses)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches from the training's next step on."""
+        assert self.trainer is not None
+        self.stream.first_batch = self.trainer.global_step
+        return DataLoader(self.stream, batch_size=None, num_workers=1, prefetch_factor=3)
+
+
+_Labels = list[tuple[int, list[int], list[float]]]
+"""For each thing in a pair of frames: its token in the clip, its looks as classes, its motions."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One prompt of a batch, with its conversation (token ids, which are scored) and its labels."""
+
+    prompt: EncodedPrompt
+    conversation: tuple[list[int], list[bool]]
+    labels: _Labels
+    num_tokens: int
+
+
+def _pair_of(lesson: Lesson, pair: int) -> Clip:
+    """Two neighbouring frames of a lesson: what the tower sees at once."""
+    both = slice(2 * pair, 2 * pair + 2)
+    return Clip(lesson.clip.frames[both], lesson.clip.frame_indices[both], lesson.clip.fps)
+
+
+def _draw_numbers(lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
+    """Object id -> a random number to draw on it."""
+    drawn = rng.permutation(np.arange(1, LARGEST_NUMBER + 1))
+    return {thing.object_id: int(number) for thing, number in zip(lesson.scene.things, drawn)}
+
+
+def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
+    first_tokens = np.cumsum([0, *(row.num_tokens for row in rows)])
+    labels = [
+        (int(first) + token, looks, motions)
+        for first, row in zip(first_tokens, rows)
+        for token, looks, motions in row.labels
+    ]
+    tokens, looks, motions = zip(*labels, strict=True)
+    return LessonBatch(
+        collate_prompts([row.prompt for row in rows], pad_token_id),
+        _pad_conversations([row.conversation for row in rows]),
+        torch.tensor(tokens),
+        torch.tensor(looks),
+        torch.tensor(motions, dtype=torch.float32),
+    )
+
+
+def _half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
+    """A grounding question that asks for the object or for the time, never for both, with its gold answer."""
+    description, event = choose_description(scene, rng)
+    thing, action = event.thing, event.action
+    spatial = rng.random() < 0.5
+    truth = replace(
+        _unasked(scene),
+        query=description.sentence(),
+        task="spatial" if spatial else "temporal",
+        span_frames=(action.start_frame, action.end_frame),
+        object_id=numbers[thing.object_id],
+    )
+    sentences = reasoning_trace(event, scene).split(". It ")
+    thought = f"{sentences[0]}." if spatial else f"It {sentences[1]}"
+    return id_span.instruction(truth), id_span.write(truth, thought)
+
+
+def _unasked(scene: Scene) -> Truth:
+    """What is known of a scene before anything is asked or drawn."""
+    size = scene.settings.frame_size
+    marked: dict[int, Tube] = {thing.object_id: {} for thing in scene.things}
+    return Truth(f"lesson-{scene.seed}", "", scene.settings.fps, scene.num_frames, size, size, tracks=marked)
+
+
+def world_texts(num_scenes: int) -> Iterator[str]:
+    """Texts of the world and of the grounding task, from which a tokenizer learns its merges."""
+    yield from tokenizer_texts(num_scenes)
+    rng = np.random.default_rng(19)
+    for seed in range(num_scenes):
+        scene = make_scene(seed)
+        numbers = {thing.object_id: thing.object_id for thing in scene.things}
+        yield from _half_a_task(scene, numbers, rng)
+        yield id_span.instruction(replace(_unasked(scene), query="the thing"))
+        yield f"<think>.</think><answer>Target ID: {seed % 9 + 1}, Time range: 0.50 to 1.25</answer>"
+
+
+def _conversation(
+    encoder: PromptEncoder, asked: list[tuple[str, str]], max_tokens: int = MAX_CONVERSATION_TOKENS
+) -> tuple[list[int], list[bool]]:
+    """Token ids of everything after the first question, as many turns as fit, and which are the answers."""
+    tokenizer = encoder.processor.tokenizer
+    token_ids: list[int] = []
+    scored: list[bool] = []
+    for index, (question, answer) in enumerate(asked):
+        turn = f"\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n" if index > 0 else ""
+        asked_ids, written_ids = tokenizer(turn)["input_ids"], tokenizer(f"{answer}<|im_end|>")["input_ids"]
+        if index > 0 and len(token_ids) + len(asked_ids) + len(written_ids) > max_tokens:
+            break
+        token_ids += asked_ids + written_ids
+        scored += [False] * len(asked_ids) + [True] * len(written_ids)
+    return token_ids, scored
+
+
+def _pad_conversations(conversations: list[tuple[list[int], list[bool]]]) -> Completions:
+    longest = max(len(token_ids) for token_ids, _ in conversations)
+    token_ids = torch.zeros(len(conversations), longest, dtype=torch.long)
+    mask = torch.zeros(len(conversations), longest, dtype=torch.bool)
+    for row, (ids, scored) in enumerate(conversations):
+        token_ids[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = torch.tensor(scored)
+    return Completions(token_ids, mask)

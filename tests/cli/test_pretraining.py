@@ -1,0 +1,35 @@
+"""The recipe of the tiny model, with a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stvg_lightning.models.loading import PROMPT_FILE, load_model
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_tiny_model_makes_a_model(stvg: Any, tmp_path: Path) -> None:
+    overlay = tmp_path / "short.yaml"
+    overlay.write_text(
+        f"""
+        name: short
+        runs: {tmp_path}
+        stages:
+          pretrain:
+            warm_up: [{{kind: mixed, num_batches: 1, batch_size: 2, num_scenes: 4}}]
+            reading:
+              - {{kind: still, num_batches: 1, batch_size: 2, num_scenes: 4}}
+              - {{kind: video, num_batches: 1, batch_size: 2, num_scenes: 4}}
+        """
+    )
+    printed = stvg("run", ROOT / "recipes" / "tiny_pretrain.yaml", overlay)
+    assert printed.code == 0, printed.err
+    folder = tmp_path / "short" / "pretrain" / "model"
+    model = load_model(str(folder))
+    assert (folder / PROMPT_FILE).is_file()
+    assert sum(p.numel() for p in model.network.parameters()) > 2_000_000

@@ -1,0 +1,92 @@
+"""Lessons of the tiny model: their order, their labels, and the training that they make."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stvg_lightning.data.synthetic.scene import COLORS, SHAPES
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.modules.lessons import Course, LessonBatch, LessonStream
+from stvg_lightning.modules.pretraining import PatchNaming, warm_cosine_factor
+from stvg_lightning.prompting import Markers
+from tests.helpers import assert_close
+
+COURSES = (Course("mixed", 2, 2, 4), Course("still", 1, 3, 4, min_things=1, max_things=3), Course("video", 2, 2, 4))
+FPS = 4.0
+
+
+@pytest.fixture(scope="module")
+def encoder(models: dict[str, VideoLanguageModel]) -> Any:
+    return models["qwen3_vl"].encoder
+
+
+def stream(encoder: Any, first_batch: int = 0, markers: Markers = Markers(size=80.0)) -> LessonStream:
+    return LessonStream(encoder, markers, FPS, COURSES, first_batch)
+
+
+def test_courses_follow_one_another_and_the_last_goes_on(encoder: Any) -> None:
+    batches = list(islice(stream(encoder), 7))
+    pairs = [batch.prompts.grid_thw[:, 0].tolist() for batch in batches]
+    assert pairs[:3] == [[8, 8], [8, 8], [1, 1, 1]]
+    assert all(len(each) == 2 and min(each) > 5 for each in pairs[3:]), "whole videos"
+
+
+def test_a_restart_goes_on_with_the_next_batch(encoder: Any) -> None:
+    def parts(batch: LessonBatch) -> tuple[torch.Tensor, ...]:
+        return batch.prompts.input_ids, batch.prompts.patches, batch.conversation.token_ids, batch.looks
+
+    whole = list(islice(stream(encoder), 5))
+    for first in (1, 2, 4):
+        for kept, again in zip(whole[first:], stream(encoder, first)):
+            assert all(torch.equal(a, b) for a, b in zip(parts(kept), parts(again), strict=True))
+    assert not torch.equal(whole[3].prompts.patches[:64], whole[4].prompts.patches[:64])
+
+
+def test_the_patch_named_shows_the_colour_it_is_named_with(encoder: Any) -> None:
+    side = FRAME_SIDE // encoder.side_multiple
+    batch = next(iter(stream(encoder, first_batch=3, markers=Markers(size=1.0))))
+    colors, num_right = np.array(list(COLORS.values())), 0
+    pixels_per_merged = batch.prompts.patches.shape[1] * 4
+    merged = batch.prompts.patches.reshape(-1, pixels_per_merged)
+    assert len(merged) == int(batch.prompts.grid_thw[:, 0].sum()) * side**2
+    # A merged token holds 2 x 2 patches of (channel, frame, row, column).
+    values = merged.reshape(len(merged), 4, 3, 2, -1).permute(0, 1, 3, 4, 2).reshape(len(merged), -1, 3)
+    stored = (values * 0.5 + 0.5) * 255
+    for token, (_, color, shape) in zip(batch.patch_index.tolist(), batch.looks.tolist(), strict=True):
+        assert 0 <= shape < len(SHAPES)
+        distance = (stored[token] - torch.tensor(colors[color])).norm(dim=-1)
+        num_right += int((distance < 40).any())
+    assert num_right > 0.9 * len(batch.looks), "a blinking thing may be dark"
+
+
+def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
+    tokenizer = encoder.processor.tokenizer
+    for batch in islice(stream(encoder, first_batch=2), 3):
+        for token_ids, mask in zip(batch.conversation.token_ids, batch.conversation.mask, strict=True):
+            scored, told = tokenizer.decode(token_ids[mask]), tokenizer.decode(token_ids[~mask])
+            assert "?" not in scored.replace("<answer>", "") and scored.endswith("<|im_end|>")
+            assert "assistant" in told or told.count("<|endoftext|>") == len(token_ids[~mask]) or not told
+
+
+def test_naming_by_hand(encoder: Any) -> None:
+    batch = next(iter(stream(encoder, first_batch=2)))
+    naming = PatchNaming(5)
+    with torch.no_grad():
+        naming.heads.weight.zero_()
+        naming.heads.bias.zero_()
+        loss, measures = naming(torch.randn(1000, 5), batch)
+    motion = torch.nn.functional.smooth_l1_loss(torch.zeros_like(batch.motions), batch.motions, beta=0.1)
+    assert_close(loss, np.log(9) + np.log(len(COLORS)) + np.log(len(SHAPES)) + float(motion), atol=1e-5)
+    assert_close(measures["tower/motion_loss"], motion, atol=1e-6)
+    assert_close(measures["tower/color_accuracy"], (batch.looks[:, 1] == 0).float().mean(), atol=1e-6)
+
+
+def test_the_schedule_by_hand() -> None:
+    assert_close([warm_cosine_factor(step, 100) for step in (0, 4, 5)], [0.2, 1.0, 1.0], atol=1e-12)
+    assert_close([warm_cosine_factor(step, 105) for step in (55, 105, 300)], [0.55, 0.1, 0.1], atol=1e-12)
