@@ -150,26 +150,33 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
     """
     if not frame_indices or frame_indices[0] < 0 or list(frame_indices) != sorted(frame_indices):
         raise ValueError(f"frame_indices must be ascending numbers from 0 on, at least one, not {list(frame_indices)}")
-    wanted = set(frame_indices)
-    found: dict[int, NDArray[np.uint8]] = {}
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(frame_indices):
+        places.setdefault(index, []).append(place)
+    frames: NDArray[np.uint8] | None = None  # made once: full-size frames are too large to hold twice
+    num_found = 0
     try:
         with _open(video) as container:
             stream = _video_stream(container, video)
             stream.thread_type = "AUTO"
             for index, frame in enumerate(container.decode(stream)):
-                if index in wanted:
-                    found[index] = frame.to_ndarray(format="rgb24")
-                if len(found) == len(wanted):
+                if index in places:
+                    picture = frame.to_ndarray(format="rgb24")
+                    if frames is None:
+                        frames = np.empty((len(frame_indices), *picture.shape), dtype=np.uint8)
+                    if picture.shape != frames.shape[1:]:
+                        raise UnreadableVideo(f"{_name(video)} changes its size on the way")
+                    frames[places[index]] = picture
+                    num_found += 1
+                if num_found == len(places):
                     break
     except av.FFmpegError as error:
         raise UnreadableVideo(f"{_name(video)} cannot be decoded: {error}") from error
-    if len(found) < len(wanted):
+    if frames is None or num_found < len(places):
         raise UnreadableVideo(
-            f"{_name(video)} ends early: frame {max(wanted)} was wanted, {len(wanted) - len(found)} frames are missing"
+            f"{_name(video)} ends early: frame {max(places)} was wanted, {len(places) - num_found} frames are missing"
         )
-    if len({picture.shape for picture in found.values()}) > 1:
-        raise UnreadableVideo(f"{_name(video)} changes its size on the way")
-    return Clip(np.stack([found[index] for index in frame_indices]), tuple(frame_indices), fps)
+    return Clip(frames, tuple(frame_indices), fps)
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:

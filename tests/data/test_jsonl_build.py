@@ -73,6 +73,15 @@ def test_boxes_alone_make_the_target_object_1(tmp_path: Path) -> None:
     assert sample.truth.tracks == {6: {2: tuple(NEAR)}}
 
 
+def test_boxes_alone_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(tmp_path, LINE | {"boxes_xyxy": {"2": NEAR}, "tracks": {"1": {"2": NEAR}}})
+    read(tmp_path, LINE | {"boxes_xyxy": {"2": NEAR}, "task": "temporal"})
+    assert not caplog.messages
+    read(tmp_path, LINE | {"boxes_xyxy": {"2": NEAR}}, LINE | {"id": "b", "video": "a.mp4", "boxes_xyxy": {"2": NEAR}})
+    (message,) = caplog.messages
+    assert message.startswith("2 samples (") and "the video shows the answer" in message
+
+
 def test_masks_alone_give_tracks_and_boxes(tmp_path: Path) -> None:
     empty = encode_mask(np.zeros((12, 16), dtype=bool))
     masks = {"3": {"2": rle_of(NEAR), "3": rle_of(FAR), "5": empty}, "8": {"9": rle_of(NEAR)}}

@@ -50,6 +50,7 @@ def read_jsonl_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
 def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
     by_stem = _videos_by_stem(videos)
     first_seen: dict[str, str] = {}
+    alone: list[str] = []
     for where, record in read_json_lines(annotations):
         truth, extras = parse_truth(record, where, EXTRA_KEYS)
         refuse_repeated_id(truth.id, where, first_seen)
@@ -57,6 +58,8 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
             for masks in extras.masks.values():
                 for rle in masks.values():
                     check_counts(rle)
+            if truth.boxes_xyxy and truth.task != "temporal" and not truth.tracks and not extras.masks:
+                alone.append(truth.id)
             truth = _with_target(_with_tracks(truth, extras.masks), where)
             video = extras.video or _video_name(truth.id, by_stem)
             _check_video_name(video)
@@ -64,6 +67,13 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
             raise ValueError(f"{where}: {error}") from None
         truth = complete_truth(truth, where)
         yield Sample(truth, videos / video, extras.masks, extras.categories, extras.thought, source=where)
+    if alone:
+        LOGGER.warning(
+            "%d samples (%s, ...) have boxes of their target alone: the only marker drawn is its own, where it has "
+            "a box, so the video shows the answer. Give tracks or masks of all objects over the whole video",
+            len(alone),
+            alone[0],
+        )
 
 
 def _with_tracks(truth: Truth, masks: Masks) -> Truth:

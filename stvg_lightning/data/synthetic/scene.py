@@ -25,6 +25,8 @@ BLINK_PERIOD_SECONDS = 0.5
 MAX_SCHEDULE_TRIES = 200
 PLACES_TRIED = 60
 MIN_GAP = 0.85
+PAUSE_SECONDS = 0.5
+MARGIN_FRAMES = 2
 
 Motion = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 
@@ -46,6 +48,20 @@ class WorldSettings:
     min_action_seconds: float = 0.75
     max_action_seconds: float = 1.75
     max_ids: int = 9
+
+    def __post_init__(self) -> None:
+        most = len(COLORS) + len(SHAPES) - 1
+        if not 1 <= self.min_things <= self.max_things <= min(most, self.max_ids):
+            raise ValueError(
+                f"min_things {self.min_things} and max_things {self.max_things} must lie in 1 to {most}, "
+                f"the looks that can share colour or shape with one, and to max_ids {self.max_ids}"
+            )
+        if not self.min_seconds <= self.max_seconds or not self.min_action_seconds <= self.max_action_seconds:
+            raise ValueError(f"a least length is above the largest: {self}")
+        # Two actions with a pause between them, and two still frames at either end.
+        needed_seconds = 2 * self.min_action_seconds + PAUSE_SECONDS + 2 * MARGIN_FRAMES / self.fps
+        if self.min_seconds < needed_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds} is too short: two actions need {needed_seconds}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,9 @@ def make_scene(seed: int, settings: WorldSettings = WorldSettings()) -> Scene:
         if motions is not None:
             things = tuple(
                 Thing(int(object_id), shape, color, schedule, *motion)
-                for object_id, (color, shape), schedule, motion in zip(object_ids, looks, schedules, motions)
+                for object_id, (color, shape), schedule, motion in zip(
+                    object_ids, looks, schedules, motions, strict=True
+                )
             )
             return Scene(seed, settings, num_frames, things)
     raise ValueError(f"{num_things} things do not fit in a frame of {settings.frame_size} pixels")
@@ -147,14 +165,14 @@ def _draw_disjoint_spans(
 ) -> list[tuple[int, int]]:
     """Spans that begin and end inside the video, in order of time, with a pause of half a second between them."""
     shortest, longest = (round(s * settings.fps) for s in (settings.min_action_seconds, settings.max_action_seconds))
-    pause = round(0.5 * settings.fps)
+    pause = round(PAUSE_SECONDS * settings.fps)
     while True:
         lengths = rng.integers(shortest, longest + 1, size=num_spans)
-        slack = num_frames - 4 - int(lengths.sum()) - pause * (num_spans - 1)
+        slack = num_frames - 2 * MARGIN_FRAMES - int(lengths.sum()) - pause * (num_spans - 1)
         if slack >= 0:
             break
     cuts = np.sort(rng.integers(0, slack + 1, size=num_spans))
-    starts = 2 + cuts + np.concatenate([[0], np.cumsum(lengths[:-1] + pause)])
+    starts = MARGIN_FRAMES + cuts + np.concatenate([[0], np.cumsum(lengths[:-1] + pause)])
     return [(int(start), int(start + length)) for start, length in zip(starts, lengths)]
 
 
