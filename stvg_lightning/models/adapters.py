@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
 
 from stvg_lightning.models.loading import TINY, VideoLanguageModel, load_encoder, load_model, wrap_model
 
@@ -47,8 +48,8 @@ class Lora:
     vision_tower: Literal["frozen", "adapted"] = "frozen"
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"LoRA rank must be at least 1, not {self.rank}")
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError(f"LoRA rank {self.rank} and alpha {self.alpha} must be at least 1")
         if self.vision_tower not in ("frozen", "adapted"):
             raise ValueError(f"vision_tower {self.vision_tower!r} is unknown: choose from frozen, adapted")
 
@@ -145,6 +146,7 @@ def load_trained(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -
     else:
         adapters = model.adapters
         adapters.load_adapter(name, f"stage_{len(adapters.peft_config) + 1}")
+    _drop_nothing(adapters)
     adapters.base_model.set_adapter(_earlier(adapters), inference_mode=True)
     return wrap_model(adapters.get_base_model(), model.encoder, adapters)
 
@@ -157,6 +159,13 @@ def load_trained_encoder(name: str):
 
 def _earlier(adapter: PeftModel) -> list[str]:
     return [name for name in adapter.peft_config if name != OWN]
+
+
+def _drop_nothing(adapter: PeftModel) -> None:
+    """An earlier stage's dropout is over: in a later training it would make rollout and update disagree."""
+    for module in adapter.modules():
+        for name in getattr(module, "lora_dropout", {}):
+            module.lora_dropout[name] = nn.Identity()
 
 
 def _activate_all(adapter: PeftModel) -> None:

@@ -28,6 +28,7 @@ from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.optimization import (
     Optimization,
     backward,
+    check_at_least_one,
     check_finite,
     guarded_step,
     make_optimizer,
@@ -59,6 +60,9 @@ class GRPOSettings:
     updates_per_rollout: int = 1
     micro_batch_prompts: int | None = None
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "max_rollouts", "group_size", "updates_per_rollout", "micro_batch_prompts")
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class GRPO(LightningModule):
             gradient_norm = guarded_step(self, self.optimization)
             if update == 0:
                 # Later updates differ from the rollout because the policy has moved: that is no error.
-                self.log("rollout/log_prob_gap", log_prob_gap, sync_dist=True)
+                self.log("rollout/log_prob_gap", log_prob_gap, sync_dist=True, reduce_fx="max")
         seconds = {"vision": vision_seconds, **scored.seconds, "update": perf_counter() - started}
         self.last_scored = scored
         self.trainer.datamodule.note_done(batch)
@@ -192,8 +196,7 @@ class GRPO(LightningModule):
             return self._log_probs(batch, rollouts, features)
 
     def _log_probs(self, batch: GroundingBatch, rollouts: Rollouts, features: VideoFeatures) -> Tensor:
-        temperature = self.sampling.temperature or 1.0
-        network = self.adapted.model.network
+        network, temperature = self.adapted.model.network, self.sampling.temperature
         return group_log_probs(network, batch.prompts, rollouts.completions, features, temperature)
 
     def _totals(self, rollouts: Rollouts) -> BatchTotals:
@@ -229,7 +232,8 @@ class GRPO(LightningModule):
         shown = {"reward": values["reward/total"], "kl": values["grpo/kl"]}
         self.log_dict({name: float(value) for name, value in shown.items()}, prog_bar=True, logger=False)
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:  # before a checkpoint gives the rewards their state back
+        self.objective.check_num_processes(self.trainer.world_size)
         self.rewards.setup()
 
     def configure_optimizers(self) -> dict:
@@ -239,6 +243,8 @@ class GRPO(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["state_dict"] = trainable_state(self)
         checkpoint["rewards"] = self.rewards.state_dict()
+        checkpoint["rewarded_epoch"] = self.rewarded_epoch
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.rewards.load_state_dict(checkpoint["rewards"])
+        self.rewarded_epoch = checkpoint["rewarded_epoch"]

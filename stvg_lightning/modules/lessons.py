@@ -29,6 +29,7 @@ from stvg_lightning.data.synthetic.sentences import choose_description, reasonin
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.modules.optimization import check_at_least_one
 from stvg_lightning.prompting import Markers, draw_markers
 from stvg_lightning.tubes import Clip, Truth, Tube
 
@@ -83,6 +84,14 @@ class Course:
     num_scenes: int
     min_things: int = 2
     max_things: int = 4
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "num_batches", "batch_size", "num_scenes")
+        self.world()
+
+    def world(self) -> WorldSettings:
+        """The world that the course's scenes are drawn from."""
+        return WorldSettings(min_things=self.min_things, max_things=self.max_things)
 
 
 class LessonStream(IterableDataset):
@@ -156,8 +165,7 @@ class LessonStream(IterableDataset):
     def _lesson(self, rng: np.random.Generator) -> Lesson:
         seed = next(split_seeds("pretrain", 1)) + int(rng.integers(self.course.num_scenes))
         if seed not in self.lessons:
-            world = WorldSettings(min_things=self.course.min_things, max_things=self.course.max_things)
-            self.lessons[seed] = make_lesson(seed, self.fps, world)
+            self.lessons[seed] = make_lesson(seed, self.fps, self.course.world())
         return self.lessons[seed]
 
     def _encoded(self, clip: Clip, asked: list[tuple[str, str]], labels: list[_Labels]) -> _Row:

@@ -38,6 +38,16 @@ class Optimization:
             raise ValueError(f"schedule {self.schedule!r} is unknown: choose from constant, linear, cosine")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must lie in [0, 1], not {self.warmup_share}")
+        if not self.max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be above 0, not {self.max_gradient_norm}; .inf never shortens")
+
+
+def check_at_least_one(settings: object, *names: str) -> None:
+    """Refuse a count below 1; None, where a setting may be None, stands for its default."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 class NonFiniteLoss(RuntimeError):

@@ -8,6 +8,7 @@ learns them in minutes, and the language model then only has to find words for i
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +56,7 @@ class PatchNaming(nn.Module):
         return torch.stack(losses).sum() + motion_loss, measures
 
 
-class Pretraining(LightningModule):
+class Pretraining(LightningModule, ABC):
     """One training from random weights: Muon for matrices, AdamW for the rest, one schedule for both.
 
     Muon names numbers after 120 steps of warm-up as well as AdamW alone after 220.
@@ -72,13 +73,13 @@ class Pretraining(LightningModule):
         self.automatic_optimization = False
         self.network, self.naming, self.rates, self.max_steps = network, naming, rates, max_steps
 
+    @abstractmethod
     def loss_of(self, batch: LessonBatch) -> Tensor:
         """The loss of a batch, its parts logged."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trained_parameters(self) -> Iterator[tuple[nn.Parameter, bool, float]]:
         """Every parameter to be trained, whether it is a matrix for Muon, and its share of the learning rate."""
-        raise NotImplementedError
 
     def training_step(self, batch: LessonBatch, batch_idx: int) -> None:
         loss = self.loss_of(batch)

@@ -13,6 +13,7 @@ from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.optimization import (
     Optimization,
     backward,
+    check_at_least_one,
     check_finite,
     guarded_step,
     make_optimizer,
@@ -32,6 +33,9 @@ class SFTSettings:
 
     max_steps: int
     micro_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "max_steps", "micro_batch_size")
 
 
 class SFT(LightningModule):

@@ -61,7 +61,7 @@ def batch_whitened(
     """Reward minus the batch's mean, over the batch's standard deviation; groups play no part.
 
     `A_i = (R_i - mean(all R)) / (std(all R) + epsilon)`, the standard deviation unbiased. The batch is
-    what is passed: over several processes, gather the rewards first.
+    what is passed, so a training with it runs on one process.
 
     Args:
         rewards: one group of answers to the same question a row; at least two in all.

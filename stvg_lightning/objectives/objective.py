@@ -10,7 +10,7 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stvg_lightning.objectives.advantages import group_normalized
+from stvg_lightning.objectives.advantages import batch_whitened, group_normalized
 from stvg_lightning.objectives.aggregation import BatchTotals, sequence_mean_token_mean, token_mean
 from stvg_lightning.objectives.divergences import DIVERGENCES
 from stvg_lightning.objectives.ratios import token_log_ratios
@@ -76,6 +76,11 @@ class Objective:
                 raise ValueError(f"{name} must be finite and at least 0, not {value}")
         if self.divergence not in DIVERGENCES:
             raise ValueError(f"divergence {self.divergence!r} is unknown: choose from {', '.join(DIVERGENCES)}")
+
+    def check_num_processes(self, num_processes: int) -> None:
+        """Refuse several processes where advantages compare a whole batch: each process sees its part alone."""
+        if self.advantage is batch_whitened and num_processes > 1:
+            raise ValueError("batch_whitened advantages compare the answers of a whole batch: train on one process")
 
     def advantages(self, rewards: Float[Tensor, "groups group_size"]) -> Float[Tensor, "groups group_size"]:
         """The advantage of each answer, groups as rows; flatten it for `loss`."""

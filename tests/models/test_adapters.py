@@ -101,13 +101,16 @@ def test_in_bfloat16_a_small_update_of_an_earlier_stage_is_not_rounded_away(
 
 
 def test_recomputed_activations_change_no_gradient(model: VideoLanguageModel, world_samples: Samples) -> None:
-    gradients = []
+    gradients, passes = [], []
     for recompute in (False, True):
         torch.manual_seed(3)
         adapted = stirred(add_adapter(copied(model), LORA), seed=1)
         if recompute:
             adapted.recompute_activations()
+        norm = adapted.model.network.model.language_model.layers[0].input_layernorm
+        counting = norm.register_forward_hook(lambda *_, recompute=recompute: passes.append(recompute))
         scores(adapted.model, world_samples).sum().backward()
+        counting.remove()
         gradients.append([p.grad for p in adapted.adapter.parameters() if p.requires_grad])
         batch = batch_of(adapted.model, prompts_of(adapted.model, world_samples[:2]))
         features = encode_videos(adapted.model.network, batch)
@@ -116,6 +119,7 @@ def test_recomputed_activations_change_no_gradient(model: VideoLanguageModel, wo
             again = group_log_probs(adapted.model.network, batch, rollouts.completions, features)
         assert_close(again, rollouts.log_probs, atol=1e-5)
         assert adapted.model.network.training
+    assert passes == [False, True, True], "a layer runs once more for the gradient"
     for kept, recomputed in zip(*gradients, strict=True):
         assert_close(recomputed, kept, atol=1e-6)
 

@@ -210,6 +210,7 @@ class Counting:
 
     def setup(self) -> None:
         self.num_setups += 1
+        self.num_answers = 0  # a state that comes back from a checkpoint must come after this
 
     def __call__(self, answers: object, truth: object, context: object) -> list[float]:
         self.num_answers += len(answers)
