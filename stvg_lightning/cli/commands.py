@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stvg_lightning.answers import Answer
+from stvg_lightning.answers import Answer, MarkerKind
 from stvg_lightning.cli.binding import RecipeError, import_path
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.modules.optimization import NonFiniteLoss
@@ -85,14 +85,15 @@ def check(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """`stvg report`."""
-    from stvg_lightning.cli.stages.report import write_run_report
+    from stvg_lightning.cli.stages.report import Report, write_run_report
     from stvg_lightning.cli.stages.stage import Run
 
     recipe_file = options.run / "recipe.yaml"
     if not recipe_file.is_file():
         raise FileNotFoundError(f"{options.run} is no run folder: it holds no recipe.yaml")
     recipe = bind_recipe(load_values([recipe_file]))
-    print(write_run_report(Run(recipe, options.run)))
+    wished = [stage.gallery for stage in recipe.stages.values() if isinstance(stage, Report)]
+    print(write_run_report(Run(recipe, options.run), *wished[:1]))
     return 0
 
 
@@ -104,7 +105,10 @@ def score(options: Namespace) -> int:
     truths = {truth.id: truth for truth in read_truths(options.truth)}
     predictions = {prediction.id: prediction for prediction in read_predictions(options.predictions, truths)}
     language = import_path(f"stvg_lightning.answers.{options.language}", "--language")
-    rows = [score_answer(_answer_of(predictions.get(id_), truth, language), truth) for id_, truth in truths.items()]
+    rows = [
+        score_answer(_answer_of(predictions.get(id_), truth, language, options.markers), truth)
+        for id_, truth in truths.items()
+    ]
     missing = [id_ for id_ in truths if id_ not in predictions]
     if options.rows:
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -163,7 +167,8 @@ def _inspect_shards(options: Namespace) -> int:
     description = describe(options.directory)
     print(json.dumps(description, indent=2))
     sheet = options.sheet or Path("contact_sheet.png")
-    contact_sheet(options.directory, draw=lambda clip, sample: draw_markers(clip, sample, Markers()).clip).save(sheet)
+    markers = bind_recipe(load_values(_with_base([options.recipe]))).markers if options.recipe else Markers()
+    contact_sheet(options.directory, draw=lambda clip, sample: draw_markers(clip, sample, markers).clip).save(sheet)
     print(f"contact sheet: {sheet}", file=sys.stderr)
     return 0
 
@@ -198,12 +203,12 @@ def _with_base(files: list[Path]) -> list[Path]:
     return files
 
 
-def _answer_of(prediction: Prediction | None, truth: Truth, language: ModuleType) -> Answer:
+def _answer_of(prediction: Prediction | None, truth: Truth, language: ModuleType, markers: MarkerKind) -> Answer:
     """A prediction as an answer; a missing one is an empty answer, which scores 0."""
     if prediction is None:
         return Answer("", problems=("no prediction",))
     if prediction.text is not None:
-        return language.read(prediction.text)
+        return language.read(prediction.text, markers)
     span = prediction.span_seconds
     if span is None and prediction.span_frames is not None:
         span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps

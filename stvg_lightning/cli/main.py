@@ -64,6 +64,8 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
     score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
     score.add_argument("--language", default="id_span", help="the answer language of predictions that hold text")
+    kinds = ("number", "upper", "lower", "mix")
+    score.add_argument("--markers", choices=kinds, default="number", help="the kind of marker that texts name")
     score.add_argument("--rows", type=Path, help="write one row of scores a sample to this file")
     score.add_argument("--json", action="store_true", help="print JSON instead of a table")
     reward = commands.add_parser("reward", help="print every reward term of every completion")
@@ -77,6 +79,8 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("sentence", help="what to look for")
     predict.add_argument("--tracks", type=Path, help="a truth line with the objects' tracks or masks, to be marked")
     predict.add_argument("--recipe", type=Path, help="take sampling and markers from this recipe")
+    dtypes = ("float32", "bfloat16")
+    predict.add_argument("--dtype", choices=dtypes, help="precision of the weights (default: the recipe's, or float32)")
     predict.add_argument("--out", type=Path, help="where to write the drawn video (default: beside the video's name)")
 
 
@@ -85,6 +89,7 @@ def _add_shard_commands(commands: argparse._SubParsersAction) -> None:
     kinds = shards.add_subparsers(dest="shards_command", required=True, metavar="COMMAND")
     inspect = kinds.add_parser("inspect", help="show what is in a folder of shards")
     inspect.add_argument("directory", type=Path)
+    inspect.add_argument("--recipe", type=Path, help="draw the markers of this recipe (default: the paper's)")
     inspect.add_argument("--sheet", type=Path, help="where to write the contact sheet (default: contact_sheet.png)")
     build = kinds.add_parser("build", help="make shards of annotations and videos")
     build.add_argument("--format", choices=["jsonl"], default="jsonl", help="format of the annotations")

@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -27,6 +27,7 @@ from stvg_lightning.tubes import Sample, Truth
 from stvg_lightning.tubes.jsonl import EXTRA_KEYS, parse_truth, read_json_lines
 
 SHOWN_FPS = 10.0
+Dtype = Literal["float32", "bfloat16"]
 
 
 def predict_video(options: Namespace) -> dict[str, Any]:
@@ -37,8 +38,8 @@ def predict_video(options: Namespace) -> dict[str, Any]:
         ValueError: the video cannot be read, or the tracks do not fit it.
     """
     sample = _sample(options)
-    video, markers, language = _shared_keys(options)
-    model = load_trained(options.model)
+    video, markers, language, dtype = _shared_keys(options)
+    model = load_trained(options.model, options.dtype or dtype)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     preparation = Preparation(model.encoder, video, markers, language)
     text = ModelPredictor(model, preparation)([sample])[0]
@@ -78,15 +79,15 @@ def _sample(options: Namespace) -> Sample:
     return Sample(asked, options.video, extras.masks, extras.categories)
 
 
-def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, ModuleType]:
-    """Sampling, markers and answer language: of the named recipe, of the model's run, or stored with the model."""
+def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, ModuleType, Dtype]:
+    """Sampling, markers, language, precision: of the named recipe, of the model's run, or stored with the model."""
     run_recipe = Path(options.model).parent.parent / "recipe.yaml"
     is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
     recipe_file = options.recipe or (run_recipe if is_trained and run_recipe.is_file() else None)
     if recipe_file is not None:
         recipe = bind_recipe(load_values([recipe_file]))
-        return recipe.video, recipe.markers, recipe.answer
+        return recipe.video, recipe.markers, recipe.answer, recipe.model.dtype
     prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
     stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}
     video = bind(VideoSampling, stored.get("video", {}), str(prompt_file))
-    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), id_span
+    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), id_span, "float32"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,11 +16,15 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from stvg_lightning.cli.binding import RecipeError, bind
-from stvg_lightning.cli.stages.stage import Stage
+from stvg_lightning.cli.stages.stage import BASE, Stage
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
 from stvg_lightning.data.video import VideoSampling
+from stvg_lightning.models.loading import model_folder
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum
+
+MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
+END_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -99,19 +104,38 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an unknown or missing key, or a value that does not fit.
     """
-    return bind(Recipe, values, "recipe")
+    recipe: Recipe = bind(Recipe, values, "recipe")
+    _check_stage_names(recipe)
+    return recipe
+
+
+def _check_stage_names(recipe: Recipe) -> None:
+    """Refuse a stage that begins with, scores or waits for something that no stage before it leaves."""
+    earlier = [BASE]
+    for name, stage in recipe.stages.items():
+        named = {"models": tuple(getattr(stage, "models", ())), "seconds_of": tuple(getattr(stage, "seconds_of", ()))}
+        named["start"] = (stage.start,) if hasattr(stage, "start") else ()
+        for key, others in named.items():
+            for other in others:
+                if other not in earlier:
+                    raise RecipeError(
+                        f"stages.{name}.{key}: there is no stage {other!r} before it; choose from {', '.join(earlier)}"
+                    )
+        earlier.append(name)
 
 
 def fingerprint(values: Mapping[str, Any], stage: str) -> str:
     """A hash of everything that may change a stage's result: the shared keys and the stages up to it.
 
-    A reward's own file and a folder of shards count by their content, not by their name alone.
+    The model, a reward's own file and a folder of shards count by their content, not by their name alone.
     """
     names = list(values["stages"])
     stages = {name: values["stages"][name] for name in names[: names.index(stage) + 1]}
     shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
     contents = {text: content for text in _strings([shared, stages]) if (content := _content(text)) is not None}
-    text = json.dumps({"shared": shared, "stages": list(stages.items()), "contents": contents}, sort_keys=True)
+    model = _model_content(values["model"]["name"])
+    parts = {"shared": shared, "stages": list(stages.items()), "contents": contents, "model": model}
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -129,6 +153,23 @@ def _content(text: str) -> str | None:
     file, _, name = text.rpartition(":")
     if name and file.endswith(".py") and Path(file).expanduser().is_file():
         return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
-    if (Path(text) / MANIFEST_NAME).is_file():
-        return load_manifest(Path(text)).content_hash
+    with suppress(OSError):  # a text too long for a path is none
+        if (Path(text) / MANIFEST_NAME).is_file():
+            return load_manifest(Path(text)).content_hash
     return None
+
+
+def _model_content(name: str) -> str | None:
+    """A hash of a local model: its files' names and sizes, and both ends of each; None for a name on the hub."""
+    folder = Path(model_folder(name))
+    if not folder.is_dir():
+        return None
+    content = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.suffix in MODEL_SUFFIXES):
+        size = file.stat().st_size
+        content.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as opened:
+            content.update(opened.read(END_BYTES))
+            opened.seek(max(size - END_BYTES, 0))
+            content.update(opened.read())
+    return content.hexdigest()

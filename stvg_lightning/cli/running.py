@@ -6,13 +6,14 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter, sleep
 from typing import Any
+from uuid import uuid4
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -107,25 +108,37 @@ def _run_stage(run: Run, name: str, mark: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     started_file = folder / STARTED_FILE
     before = json.loads(started_file.read_text())["seconds"] if started_file.is_file() else 0.0
-    started = perf_counter()
+    started, upon = perf_counter(), _stages_made(run, name)
 
     def note(file: Path) -> None:
         seconds = round(before + perf_counter() - started, 3)
-        write_atomically(file, json.dumps({"fingerprint": mark, "seconds": seconds}))
+        record = {"fingerprint": mark, "seconds": seconds, "upon": upon}
+        write_atomically(file, json.dumps({**record, "made": uuid4().hex} if file.name == DONE_FILE else record))
 
     with _every(NOTE_SECONDS, partial(note, started_file)):
         run.recipe.stages[name](run, folder)
     note(folder / DONE_FILE)
 
 
+def _stages_made(run: Run, name: str) -> dict[str, str]:
+    """The finished stages before one, each with the mark of when it was made: done anew it has another."""
+    names = list(run.recipe.stages)
+    files = {stage: run.folder / stage / DONE_FILE for stage in names[: names.index(name)]}
+    return {stage: json.loads(file.read_text())["made"] for stage, file in files.items() if file.is_file()}
+
+
 @contextmanager
 def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Do something at once, again and again in a thread beside, and a last time at the end, however that comes."""
+    """Do something at once, again and again in a thread beside, and a last time at the end, however that comes.
+
+    A disk that is full for a moment, or at the end, must not hide what else went wrong.
+    """
     ended = Event()
 
     def repeat() -> None:
         while not ended.wait(seconds):
-            action()
+            with suppress(OSError):
+                action()
 
     action()
     thread = Thread(target=repeat, daemon=True)
@@ -135,7 +148,8 @@ def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        action()
+        with suppress(OSError):
+            action()
 
 
 def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
@@ -144,7 +158,14 @@ def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
         for file in (run.folder / name / DONE_FILE, run.folder / name / STARTED_FILE):
             if not file.is_file():
                 continue
-            if json.loads(file.read_text())["fingerprint"] != fingerprint(values, name):
+            record, made = json.loads(file.read_text()), _stages_made(run, name)
+            redone = [stage for stage, identity in record["upon"].items() if made.get(stage) != identity]
+            if redone:
+                raise RecipeError(
+                    f"{run.folder / name} stands upon work of stage {redone[0]!r} that is no longer there: "
+                    f"remove {run.folder / name} and what came after it to do it anew"
+                )
+            if record["fingerprint"] != fingerprint(values, name):
                 raise RecipeError(
                     f"{run.folder} holds work of stage {name!r} under other settings, rewards or data. "
                     f"Choose another name (name=...), or remove {run.folder / name} and what came after it "

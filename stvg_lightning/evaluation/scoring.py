@@ -23,7 +23,7 @@ GROUNDING_TASKS = ("stvg", "spatial", "temporal")
 def predicted_tube(answer: Answer, truth: Truth) -> tuple[FrameSpan, dict[int, Box]]:
     """The frames and boxes an answer stands for.
 
-    The span is the answered one, in frames; for a spatial question, which gives the time, the true span
+    The span is the answered one, in frames; for a spatial question, which asks for no time, the true span
     or else the whole video. The boxes are the answer's own, or those of the answered object's track;
     several objects answer with the box that encloses theirs.
 

@@ -74,14 +74,14 @@ def draw_markers(clip: Clip, sample: Sample, markers: Markers) -> MarkedClip:
     """
     if not markers.draw:
         return MarkedClip(clip, {object_id: () for object_id in sample.truth.tracks})
-    frames = []
+    frames = np.empty_like(clip.frames)
     marked: dict[int, list[float]] = {object_id: [] for object_id in sample.truth.tracks}
-    for picture, frame, seconds in zip(clip.frames, clip.frame_indices, clip.times_seconds, strict=True):
+    for place, (frame, seconds) in enumerate(zip(clip.frame_indices, clip.times_seconds, strict=True)):
         centers = _visible_centers(sample, frame, markers)
-        frames.append(_draw_labels(picture, centers, markers))
+        frames[place] = _draw_labels(clip.frames[place], centers, markers)
         for object_id in centers:
             marked[object_id].append(seconds)
-    marked_clip = Clip(np.stack(frames), clip.frame_indices, clip.fps)
+    marked_clip = Clip(frames, clip.frame_indices, clip.fps)
     return MarkedClip(marked_clip, {object_id: tuple(times) for object_id, times in marked.items()})
 
 

@@ -12,7 +12,7 @@ from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import collate_prompts
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Example, Preparation
-from stvg_lightning.rollouts.rollouts import GREEDY, Sampling
+from stvg_lightning.rollouts.rollouts import GREEDY, Rollouts, Sampling
 from stvg_lightning.tubes import Sample
 
 
@@ -30,13 +30,13 @@ class ModelPredictor:
         Raises:
             UnreadableVideo: a video cannot be decoded.
         """
-        return self.complete([self.preparation(sample) for sample in samples])
+        return self.complete([self.preparation(sample) for sample in samples]).texts
 
     @torch.no_grad()
-    def complete(self, examples: Sequence[Example]) -> list[str]:
-        """The model's text for prepared examples, in one batch."""
+    def complete(self, examples: Sequence[Example]) -> Rollouts:
+        """The model's completions of prepared examples, in one batch, one of each."""
         device = next(self.model.network.parameters()).device
         batch = collate_prompts([example.prompt for example in examples], self.model.pad_token_id).to(device)
         features = encode_videos(self.model.network, batch)
         sampler = InProcessSampler(self.model)
-        return sampler.sample(batch, features, 1, self.sampling, [0] * len(examples)).texts
+        return sampler.sample(batch, features, 1, self.sampling, [0] * len(examples))

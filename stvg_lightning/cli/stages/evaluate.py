@@ -75,6 +75,7 @@ class Evaluate:
         model = load_trained(run.model(name), run.recipe.model.dtype)
         model.network.to("cuda" if torch.cuda.is_available() else "cpu")
         preparation = preparation_of(run, model)
+        run.recipe.rewards.setup()
         predictor = ModelPredictor(model, preparation, Sampling(self.max_new_tokens, temperature=0.0))
         remaining = Subset(_Prepared(samples, preparation), range(first, len(samples)))
         loader = DataLoader(remaining, self.batch_size, num_workers=self.num_workers, collate_fn=list)
@@ -83,10 +84,11 @@ class Evaluate:
             task = progress.add_task(name, total=len(samples), completed=first)
             for examples in loader:
                 good = [example for example in examples if isinstance(example, Example)]
-                texts = iter(predictor.complete(good) if good else [])
+                rollouts = predictor.complete(good) if good else None
+                written = iter(zip(rollouts.texts, rollouts.lengths_tokens.tolist()) if rollouts else ())
                 for example in examples:
                     if isinstance(example, Example):
-                        yield evaluation_row(example, next(texts), preparation, run.recipe.rewards)
+                        yield evaluation_row(example, *next(written), preparation, run.recipe.rewards)
                     else:
                         yield {SKIPPED: example}
                 progress.advance(task, len(examples))
@@ -110,10 +112,13 @@ class _Prepared(Dataset[Example | str]):
             return str(error)
 
 
-def evaluation_row(example: Example, text: str, preparation: Preparation, rewards: WeightedSum) -> dict[str, Any]:
-    """The scores of one completion, with its query and every reward term."""
+def evaluation_row(
+    example: Example, text: str, num_tokens: int, preparation: Preparation, rewards: WeightedSum
+) -> dict[str, Any]:
+    """The scores of one completion, with its query and every reward term as at the end of a training."""
     answer = preparation.read(text)
-    rewarded = rewards.score([answer], example.truth, RewardContext(marked_seconds=example.marked_seconds))[0]
+    context = RewardContext(progress=1.0, completion_tokens=(num_tokens,), marked_seconds=example.marked_seconds)
+    rewarded = rewards.score([answer], example.truth, context)[0]
     row = score_answer(answer, example.truth)
     return {**row, "query": example.truth.query, "terms": rewarded.terms, "total": rewarded.total}
 

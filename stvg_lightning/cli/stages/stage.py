@@ -47,7 +47,11 @@ class Run:
 
 @runtime_checkable
 class Stage(Protocol):
-    """One step of a recipe. Called again after a kill it goes on from what it finds in its folder."""
+    """One step of a recipe. Called again after a kill it goes on from what it finds in its folder.
+
+    A stage that trains on several processes has `distributed: ClassVar[bool] = True` and is called in each of
+    them; any other is called in the first alone, while the rest wait.
+    """
 
     def __call__(self, run: Run, folder: Path) -> None:
         """Do the work; everything the stage writes lies in `folder`."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+import torch
+
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
 from stvg_lightning.models.adapters import AdaptedModel, Lora, add_adapter, load_trained, save_adapted
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
-from stvg_lightning.modules.optimization import Optimization
+from stvg_lightning.modules.optimization import Optimization, check_at_least_one
 from stvg_lightning.modules.sft import SFT, SFTSettings
 from stvg_lightning.modules.trainer import Machine, checkpoint_interval, fit, seed_training
 from stvg_lightning.objectives import Objective, grpo
@@ -55,6 +57,7 @@ class SupervisedFineTuning:
     seconds_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_at_least_one(self, "checkpoint_every_steps")
         if self.max_seconds is not None and self.seconds_of:
             raise ValueError(f"give max_seconds {self.max_seconds} or seconds_of {self.seconds_of}, not both")
 
@@ -116,8 +119,12 @@ class GroupRelativePolicyOptimization:
     checkpoint_every_steps: int = 20
 
     def __post_init__(self) -> None:
+        check_at_least_one(self, "checkpoint_every_steps")
         if self.lora.dropout > 0:
             raise ValueError(f"GRPO needs lora.dropout 0, not {self.lora.dropout}: rollout and update must agree")
+        if self.sampling.temperature == 0:
+            raise ValueError("GRPO needs a temperature above 0: without chance the answers of a group are all alike")
+        self.objective.advantages(torch.zeros(1, self.settings.group_size))  # raises where the group is too small
 
     def __call__(self, run: Run, folder: Path) -> None:
         seed_training(run.recipe.seed)
