@@ -1,7 +1,8 @@
 """Bind a recipe's keys to what uses them: every key must name an argument, every value must fit its type.
 
-Components are named by dotted path: a mapping with the key `use` is whatever the path names, called
-with the other keys as arguments. Nothing is loaded or run by binding but the modules that hold them.
+Components are named by dotted path, or by file and name where they are the user's own: a mapping with
+the key `use` is whatever the path names, called with the other keys as arguments. Nothing is loaded or
+run by binding but the modules that hold them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from stvg_lightning.rewards import WeightedSum, load_term
+from stvg_lightning.rewards.loading import load_object
 
 USE = "use"
 
@@ -25,13 +27,18 @@ class RecipeError(ValueError):
 
 
 def import_path(path: str, where: str) -> Any:
-    """Import `package.module` or `package.module.name`.
+    """Import `package.module` or `package.module.name`, or take `name` from a user's own `path/to/file.py:name`.
 
     Raises:
         RecipeError: nothing of that name.
     """
+    if ".py:" in path:
+        try:
+            return load_object(path)
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from error
     if not all(part.isidentifier() for part in path.split(".")):
-        raise RecipeError(f"{where}: {path!r} is no dotted path such as package.module.name")
+        raise RecipeError(f"{where}: {path!r} is no dotted path such as package.module.name, nor path/to/file.py:name")
     module_name, _, name = path.rpartition(".")
     for candidate, attribute in ((path, ""), (module_name, name)):
         if not candidate:

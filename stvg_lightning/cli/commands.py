@@ -20,7 +20,7 @@ from stvg_lightning.answers import Answer, MarkerKind
 from stvg_lightning.cli.binding import RecipeError, import_path
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.modules.optimization import NonFiniteLoss
-from stvg_lightning.rewards import WeightedSum
+from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_json_lines, read_predictions, read_truths
 
@@ -135,9 +135,12 @@ def reward(options: Namespace) -> int:
             raise ValueError(f"{places[index]}: there is no sample {id_!r} in {options.samples}")
         groups[id_].append(index)
     rows: list[dict[str, Any]] = [{} for _ in completions]
+    recipe.rewards.setup()
+    context = RewardContext(progress=1.0)  # as at the end of a training
     for id_, indices in groups.items():
         answers = [recipe.answer.read(completions[index][1], recipe.markers.kind) for index in indices]
-        for index, rewarded in zip(indices, recipe.rewards.score(answers, truths[id_]), strict=True):
+        scored = recipe.rewards.score(answers, truths[id_], context)
+        for index, rewarded in zip(indices, scored, strict=True):
             rows[index] = {"id": id_, "terms": rewarded.terms, "total": rewarded.total}
     if options.table:
         Console().print(rewards_table(rows, [text for _, text in completions], recipe.rewards))

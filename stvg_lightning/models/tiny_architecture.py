@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessor,
@@ -92,7 +93,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
             "max_position_embeddings": 4096,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10000.0,
+                "rope_theta": 5e6,
                 "mrope_section": [6, 5, 5],
                 "mrope_interleaved": True,
             },
@@ -124,5 +125,13 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 
 
 def build_tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGeneration:
-    """The tiny model with random weights; seed torch first for the same weights."""
-    return Qwen3VLForConditionalGeneration(build_config(tokenizer))
+    """The tiny model with random weights; seed torch first for the same weights.
+
+    The tower's inner levels reach the language model with weight zero at first: a warm-up of the tower's output
+    does not train them, and they would cover it with noise.
+    """
+    network = Qwen3VLForConditionalGeneration(build_config(tokenizer))
+    for merger in network.model.visual.deepstack_merger_list:
+        nn.init.zeros_(merger.linear_fc2.weight)
+        nn.init.zeros_(merger.linear_fc2.bias)
+    return network

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -24,7 +24,7 @@ from stvg_lightning.data.synthetic.reading import (
     tokenizer_texts,
 )
 from stvg_lightning.data.synthetic.samples import split_seeds
-from stvg_lightning.data.synthetic.scene import COLORS, SHAPES, Scene, WorldSettings, make_scene
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
 from stvg_lightning.data.synthetic.sentences import choose_description, reasoning_trace
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
@@ -41,23 +41,30 @@ MAX_CONVERSATION_TOKENS = 256
 TASK_SHARE = 0.2
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
 
-NUM_MOTIONS = 4
-"""Per patch: movement right and down between the two frames, radius, and how dark the thing is."""
+WORDS = {
+    "number": tuple(str(number) for number in range(1, LARGEST_NUMBER + 1)),
+    "color": tuple(f" {color}" for color in COLORS),
+    "shape": tuple(f" {shape}" for shape in SHAPES),
+    "deed": tuple(f" {action.split()[-1]}" for action in ACTIONS),
+}
+"""What a thing can be named by; after the last deed comes the class of things that do nothing."""
+
+UNNAMED = -100
+"""Class of a deed that begins or ends between a pair's two frames."""
 
 
 @dataclass(frozen=True)
 class LessonBatch:
     """Prompts that each hold a first question, and the conversation that follows.
 
-    `patch_index` are tokens of the batch's videos in which a thing's centre lies; the four columns
-    of `looks` are its number, colour and shape as classes, and `motions` what it does there.
+    `patch_index` are tokens of the batch's videos in which a thing's centre lies; the columns of
+    `classes` are its number, colour, shape and deed there, as places in `WORDS`.
     """
 
     prompts: PromptBatch
     conversation: Completions
     patch_index: Int[Tensor, " things"]
-    looks: Int[Tensor, "things 3"]
-    motions: Float[Tensor, "things 4"]
+    classes: Int[Tensor, "things 4"]
 
     def to(self, device: torch.device | str) -> LessonBatch:
         """The same batch with every tensor on a device."""
@@ -175,7 +182,7 @@ class LessonStream(IterableDataset):
         return _Row(prompt, _conversation(self.encoder, asked), flat, num_tokens)
 
     def _labels(self, lesson: Lesson, numbers: dict[int, int], pair: int, place: int) -> _Labels:
-        """Of a pair of frames that stands at a place of its clip: where each thing lies, its looks, what it does."""
+        """Of a pair of frames that stands at a place of its clip: where each thing lies, what it is and does."""
         size = lesson.scene.settings.frame_size
         first, second = lesson.clip.frame_indices[2 * pair : 2 * pair + 2]
         labels = []
@@ -184,10 +191,7 @@ class LessonStream(IterableDataset):
             column, row = (center / size * self.tokens_per_side).astype(int)
             token = (place * self.tokens_per_side + int(row)) * self.tokens_per_side + int(column)
             looks = [numbers[thing.object_id] - 1, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
-            moved = (thing.centers_xy[second] - thing.centers_xy[first]) / size * 8
-            dark = float(not thing.lit[first]) + float(not thing.lit[second])
-            radius = (thing.radii[first] + thing.radii[second]) / size * 4
-            labels.append((token, looks, [*moved.tolist(), float(radius), dark]))
+            labels.append((token, [*looks, _deed(thing, first, second)]))
         return labels
 
 
@@ -205,8 +209,8 @@ class Lessons(LightningDataModule):
         return DataLoader(self.stream, batch_size=None, num_workers=1, prefetch_factor=3)
 
 
-_Labels = list[tuple[int, list[int], list[float]]]
-"""For each thing in a pair of frames: its token in the clip, its looks as classes, its motions."""
+_Labels = list[tuple[int, list[int]]]
+"""For each thing in a pair of frames: its token in the clip, and its classes."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,17 @@ def _pair_of(lesson: Lesson, pair: int) -> Clip:
     return Clip(lesson.clip.frames[both], lesson.clip.frame_indices[both], lesson.clip.fps)
 
 
+def _deed(thing: Thing, first_frame: int, second_frame: int) -> int:
+    """What a thing does in both of two frames, as a class."""
+    deeds = [
+        next((a.kind for a in thing.actions if a.start_frame <= frame < a.end_frame), None)
+        for frame in (first_frame, second_frame)
+    ]
+    if deeds[0] != deeds[1]:
+        return UNNAMED
+    return len(ACTIONS) if deeds[0] is None else ACTIONS.index(deeds[0])
+
+
 def _draw_numbers(lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
     """Object id -> a random number to draw on it."""
     drawn = rng.permutation(np.arange(1, LARGEST_NUMBER + 1))
@@ -233,18 +248,13 @@ def _draw_numbers(lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
 
 def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
     first_tokens = np.cumsum([0, *(row.num_tokens for row in rows)])
-    labels = [
-        (int(first) + token, looks, motions)
-        for first, row in zip(first_tokens, rows)
-        for token, looks, motions in row.labels
-    ]
-    tokens, looks, motions = zip(*labels, strict=True)
+    labels = [(int(first) + token, classes) for first, row in zip(first_tokens, rows) for token, classes in row.labels]
+    tokens, classes = zip(*labels, strict=True)
     return LessonBatch(
         collate_prompts([row.prompt for row in rows], pad_token_id),
         _pad_conversations([row.conversation for row in rows]),
         torch.tensor(tokens),
-        torch.tensor(looks),
-        torch.tensor(motions, dtype=torch.float32),
+        torch.tensor(classes),
     )
 
 
@@ -282,6 +292,19 @@ def world_texts(num_scenes: int) -> Iterator[str]:
         yield from _half_a_task(scene, numbers, rng)
         yield id_span.instruction(replace(_unasked(scene), query="the thing"))
         yield f"<think>.</think><answer>Target ID: {seed % 9 + 1}, Time range: 0.50 to 1.25</answer>"
+
+
+def word_ids(encoder: PromptEncoder) -> dict[str, list[int]]:
+    """The tokens of `WORDS`.
+
+    Raises:
+        ValueError: a word that is not one token.
+    """
+    ids = {name: encoder.processor.tokenizer(list(words))["input_ids"] for name, words in WORDS.items()}
+    for name, rows in ids.items():
+        if any(len(row) != 1 for row in rows):
+            raise ValueError(f"each {name} must be one token of the tokenizer: {WORDS[name]}")
+    return {name: [row[0] for row in rows] for name, rows in ids.items()}
 
 
 def _conversation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,13 +19,15 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from stvg_lightning.data.synthetic.scene import COLORS, SHAPES
 from stvg_lightning.models.forward import completion_log_probs, encode_videos
 from stvg_lightning.models.loading import Network
-from stvg_lightning.modules.lessons import LARGEST_NUMBER, NUM_MOTIONS, LessonBatch
+from stvg_lightning.modules.lessons import UNNAMED, LessonBatch
 from stvg_lightning.modules.optimization import check_finite
 
-TOWER_RATE_SHARE = 0.3
+SHARPNESS = 20.0
+"""Largest score of a word: scores are cosines times this."""
+
+TOWER_RATE_SHARE = 0.1
 """The tower's share of the learning rate while the whole model learns to read."""
 
 
@@ -38,22 +40,37 @@ class Rates:
 
 
 class PatchNaming(nn.Module):
-    """Names what lies under a token of the tower: number, colour, shape, and what it does."""
+    """Names what lies under a token of the tower, in the language model's own words: number, colour, shape, deed.
 
-    def __init__(self, width: int) -> None:
+    A token and a word are compared by the angle between the token's features and the word's embedding. So
+    the two models share a space before they meet: a tower that is taught through heads of its own leaves
+    the language model to find out what goes with which word, which it did not in a thousand steps.
+
+    Args:
+        word_ids: of each kind of word, the tokens, in the order of the classes; see `lessons.word_ids`.
+        width: of features and embeddings.
+    """
+
+    def __init__(self, word_ids: Mapping[str, Sequence[int]], width: int) -> None:
         super().__init__()
-        self.class_sizes = [LARGEST_NUMBER, len(COLORS), len(SHAPES)]
-        self.heads = nn.Linear(width, sum(self.class_sizes) + NUM_MOTIONS)
+        self.word_ids = {name: torch.tensor(ids) for name, ids in word_ids.items()}
+        self.doing_nothing = nn.Parameter(0.1 * torch.randn(1, width))
 
-    def forward(self, features: Float[Tensor, "tokens width"], batch: LessonBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of naming a batch's things, and what it is made of."""
-        *logits, motions = self.heads(features[batch.patch_index]).split([*self.class_sizes, NUM_MOTIONS], dim=-1)
-        losses = [F.cross_entropy(scores, batch.looks[:, i]) for i, scores in enumerate(logits)]
-        motion_loss = F.smooth_l1_loss(motions, batch.motions, beta=0.1)
-        measures = {"tower/motion_loss": motion_loss.detach()}
-        for i, (name, scores) in enumerate(zip(("number", "color", "shape"), logits, strict=True)):
-            measures[f"tower/{name}_accuracy"] = (scores.argmax(-1) == batch.looks[:, i]).float().mean()
-        return torch.stack(losses).sum() + motion_loss, measures
+    def forward(
+        self, features: Float[Tensor, "tokens width"], embeddings: Float[Tensor, "vocabulary width"], batch: LessonBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of naming a batch's things, and how many are named rightly."""
+        shown = F.normalize(features[batch.patch_index], dim=-1)
+        loss, accuracies = torch.zeros((), device=features.device), {}
+        for (name, ids), classes in zip(self.word_ids.items(), batch.classes.T, strict=True):
+            words = embeddings[ids.to(embeddings.device)]
+            if name == "deed":
+                words = torch.cat([words, self.doing_nothing])
+            scores = SHARPNESS * shown @ F.normalize(words, dim=-1).T
+            named = classes != UNNAMED
+            loss = loss + F.cross_entropy(scores, classes, ignore_index=UNNAMED)
+            accuracies[f"tower/{name}_accuracy"] = (scores.argmax(-1) == classes)[named].float().mean()
+        return loss, accuracies
 
 
 class Pretraining(LightningModule, ABC):
@@ -110,16 +127,17 @@ class Pretraining(LightningModule, ABC):
 
 
 class TowerWarmUp(Pretraining):
-    """Train the vision tower alone to name what lies under each of its tokens."""
+    """Train the vision tower, and the embeddings of words, to name what lies under each of the tower's tokens."""
 
     def loss_of(self, batch: LessonBatch) -> Tensor:
         features = torch.cat(encode_videos(self.network, batch.prompts).tokens)
-        loss, measures = self.naming(features, batch)
+        loss, measures = self.naming(features, self.network.get_input_embeddings().weight, batch)
         self.log_dict(measures, prog_bar=True)
         return loss
 
     def trained_parameters(self) -> Iterator[tuple[nn.Parameter, bool, float]]:
         yield from tower_parameters(self.network, rate_share=1.0)
+        yield self.network.get_input_embeddings().weight, False, 1.0
         yield from ((parameter, False, 1.0) for parameter in self.naming.parameters())
 
 
@@ -140,7 +158,8 @@ class WorldReading(Pretraining):
         features = encode_videos(self.network, batch.prompts)
         log_probs = completion_log_probs(self.network, batch.prompts, batch.conversation, features)
         reading_loss = -log_probs.sum() / batch.conversation.mask.sum()
-        naming_loss, measures = self.naming(torch.cat(features.tokens), batch)
+        embeddings = self.network.get_input_embeddings().weight
+        naming_loss, measures = self.naming(torch.cat(features.tokens), embeddings, batch)
         self.log_dict({"reading/loss": reading_loss.detach(), **measures}, prog_bar=True)
         return reading_loss + self.naming_weight * naming_loss
 

@@ -60,7 +60,7 @@ def load_object(path: str) -> Any:
     else:
         module_name, _, name = path.rpartition(".")
         if not module_name:
-            raise ValueError(f"reward {path!r} must be named as package.module.name or path/to/file.py:name")
+            raise ValueError(f"{path!r} must be named as package.module.name or path/to/file.py:name")
         module = _load_module(module_name, path)
     if not hasattr(module, name):
         raise ValueError(f"{path}: there is no {name!r}; {_names_in(module, name)}")
@@ -87,7 +87,7 @@ def _load_file(file: Path) -> ModuleType:
         near = sorted(str(other) for other in file.parent.glob("*.py"))
         raise ValueError(f"there is no file {file}; {_nearest(str(file), near)}")
     # The name must stay the same in every process, for a term to be pickled by name.
-    module_name = f"stvg_reward_{file.stem}_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    module_name = f"stvg_own_{file.stem}_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     module = ModuleType(module_name)
     module.__file__ = str(file)
     sys.modules[module_name] = module

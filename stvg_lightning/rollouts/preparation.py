@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from stvg_lightning.answers.answer import Answer
@@ -70,7 +70,9 @@ class Preparation:
             self.encoder.side_multiple,
             self.encoder.frames_per_step,
         )
-        instruction = self.language.instruction(truth, self.markers.kind)
+        # Without markers to see, a question of time must not speak of them.
+        asked = truth if self.markers.draw else replace(truth, tracks={})
+        instruction = self.language.instruction(asked, self.markers.kind)
         prompt = self.encoder.encode(marked.clip, instruction, height, width)
         return Example(truth, prompt, self._gold(sample), marked.marked_seconds)
 

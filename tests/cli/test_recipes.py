@@ -168,6 +168,10 @@ def test_a_stage_of_a_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert recipe.stages["note"].text == "hello"
     with pytest.raises(RecipeError, match="Note has no key 'txet': did you mean 'text'"):
         recipe_of("stages.note={use: my_stage.Note, txet: hello}")
+    file = tmp_path / "my_stage.py"
+    assert recipe_of(f"stages.note={{use: '{file}:Note', text: hello}}").stages["note"].text == "hello"
+    with pytest.raises(RecipeError, match=r"recipe.stages.note.use: .* there is no 'Nota'; the nearest is 'Note'"):
+        recipe_of(f"stages.note={{use: '{file}:Nota', text: hello}}")
 
 
 def test_values_take_the_types_that_are_asked_for() -> None:

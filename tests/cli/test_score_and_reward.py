@@ -127,8 +127,8 @@ def test_rewards_by_hand(truths: Path, completions: Path, stvg: Any) -> None:
 
 def test_weights_and_terms_follow_the_recipe(truths: Path, completions: Path, tmp_path: Path, stvg: Any) -> None:
     (tmp_path / "own.py").write_text(
-        "from stvg_lightning.rewards import reward\n\n@reward\ndef brave(answer, truth):\n"
-        "    return None if answer.span_seconds is None else float('know' not in answer.text)\n"
+        "from stvg_lightning.rewards import reward\n\n@reward\ndef brave(answer, truth, context):\n"
+        "    return None if answer.span_seconds is None else float('know' not in answer.text) * context.progress\n"
     )
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(

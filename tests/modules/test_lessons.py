@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from stvg_lightning.data.synthetic.scene import COLORS, SHAPES
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, make_scene
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lessons import Course, LessonBatch, LessonStream
-from stvg_lightning.modules.pretraining import PatchNaming, warm_cosine_factor
+from stvg_lightning.modules.lessons import UNNAMED, WORDS, Course, LessonBatch, LessonStream, _deed
+from stvg_lightning.modules.pretraining import SHARPNESS, PatchNaming, warm_cosine_factor
 from stvg_lightning.prompting import Markers
 from tests.helpers import assert_close
 
@@ -39,7 +39,7 @@ def test_courses_follow_one_another_and_the_last_goes_on(encoder: Any) -> None:
 
 def test_a_restart_goes_on_with_the_next_batch(encoder: Any) -> None:
     def parts(batch: LessonBatch) -> tuple[torch.Tensor, ...]:
-        return batch.prompts.input_ids, batch.prompts.patches, batch.conversation.token_ids, batch.looks
+        return batch.prompts.input_ids, batch.prompts.patches, batch.conversation.token_ids, batch.classes
 
     whole = list(islice(stream(encoder), 5))
     for first in (1, 2, 4):
@@ -58,11 +58,11 @@ def test_the_patch_named_shows_the_colour_it_is_named_with(encoder: Any) -> None
     # A merged token holds 2 x 2 patches of (channel, frame, row, column).
     values = merged.reshape(len(merged), 4, 3, 2, -1).permute(0, 1, 3, 4, 2).reshape(len(merged), -1, 3)
     stored = (values * 0.5 + 0.5) * 255
-    for token, (_, color, shape) in zip(batch.patch_index.tolist(), batch.looks.tolist(), strict=True):
+    for token, (_, color, shape, _) in zip(batch.patch_index.tolist(), batch.classes.tolist(), strict=True):
         assert 0 <= shape < len(SHAPES)
         distance = (stored[token] - torch.tensor(colors[color])).norm(dim=-1)
         num_right += int((distance < 40).any())
-    assert num_right > 0.9 * len(batch.looks), "a blinking thing may be dark"
+    assert num_right > 0.9 * len(batch.classes), "a blinking thing may be dark"
 
 
 def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
@@ -76,15 +76,33 @@ def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
 
 def test_naming_by_hand(encoder: Any) -> None:
     batch = next(iter(stream(encoder, first_batch=2)))
-    naming = PatchNaming(5)
+    ids = {"number": range(9), "color": range(9, 15), "shape": range(15, 19), "deed": range(19, 26)}
+    naming = PatchNaming({name: list(rows) for name, rows in ids.items()}, 27)
+    embeddings = 3 * torch.eye(27)[:26]
     with torch.no_grad():
-        naming.heads.weight.zero_()
-        naming.heads.bias.zero_()
-        loss, measures = naming(torch.randn(1000, 5), batch)
-    motion = torch.nn.functional.smooth_l1_loss(torch.zeros_like(batch.motions), batch.motions, beta=0.1)
-    assert_close(loss, np.log(9) + np.log(len(COLORS)) + np.log(len(SHAPES)) + float(motion), atol=1e-5)
-    assert_close(measures["tower/motion_loss"], motion, atol=1e-6)
-    assert_close(measures["tower/color_accuracy"], (batch.looks[:, 1] == 0).float().mean(), atol=1e-6)
+        naming.doing_nothing.copy_(torch.eye(27)[26:])
+        features = torch.zeros(1000, 27)
+        features[:, [2, 10, 15, 26]] = 0.7  # number 3, the second colour, the first shape, no deed
+        loss, accuracies = naming(features, embeddings, batch)
+    chosen, expected = (2, 1, 0, 7), 0.0
+    score = SHARPNESS / 2  # the features' angle to each of their four words is 60 degrees
+    for column, (choice, size) in enumerate(zip(chosen, (9, 6, 4, 8), strict=True)):
+        classes = [c for c in batch.classes[:, column].tolist() if c != UNNAMED]
+        total = np.log(np.exp(score) + size - 1)
+        expected += np.mean([total - score * (c == choice) for c in classes])
+        name = list(WORDS)[column]
+        assert_close(accuracies[f"tower/{name}_accuracy"], np.mean([c == choice for c in classes]), atol=1e-6)
+    assert_close(loss, expected, atol=1e-4)
+
+
+def test_deeds_are_named_where_both_frames_show_them() -> None:
+    scene = next(s for s in map(make_scene, range(20)) if len(s.things[0].actions) > 1)
+    thing = scene.things[0]
+    action = thing.actions[0]
+    start, end, deed = action.start_frame, action.end_frame, ACTIONS.index(action.kind)
+    assert [_deed(thing, *pair) for pair in ((start, start + 2), (end - 3, end - 1))] == [deed, deed]
+    assert [_deed(thing, *pair) for pair in ((start - 1, start + 1), (end - 1, end + 1))] == [UNNAMED, UNNAMED]
+    assert _deed(thing, start - 2, start - 1) == len(ACTIONS)
 
 
 def test_the_schedule_by_hand() -> None:

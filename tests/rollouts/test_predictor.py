@@ -39,6 +39,17 @@ def test_the_predictor_gives_the_likeliest_text_whatever_the_batch(
     assert texts == [predictor([sample])[0] for sample in world_samples[:3]]
 
 
+@pytest.mark.parametrize("draw", [True, False])
+def test_a_question_of_time_speaks_of_markers_where_they_are_drawn(
+    draw: bool, models: dict[str, VideoLanguageModel], world_samples: Samples
+) -> None:
+    model, sample = models["qwen3_vl"], world_samples[0]
+    asked = replace(sample, truth=replace(sample.truth, task="temporal"))
+    preparation = replace(preparation_of(model), markers=Markers(draw=draw))
+    text = model.encoder.processor.tokenizer.decode(preparation(asked).prompt.input_ids)
+    assert ("marked with a number" in text) is draw
+
+
 def test_preparation_asks_the_question_and_knows_the_gold_answer(
     models: dict[str, VideoLanguageModel], world_samples: Samples
 ) -> None:

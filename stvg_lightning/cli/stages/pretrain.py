@@ -12,7 +12,7 @@ from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import build_processor, build_tiny_model, build_tokenizer
-from stvg_lightning.modules.lessons import Course, Lessons, world_texts
+from stvg_lightning.modules.lessons import Course, Lessons, word_ids, world_texts
 from stvg_lightning.modules.pretraining import PatchNaming, Rates, TowerWarmUp, WorldReading
 from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
 
@@ -34,7 +34,7 @@ class TinyPretraining:
     warm_up: tuple[Course, ...]
     reading: tuple[Course, ...]
     rates: Rates = field(default_factory=Rates)
-    naming_weight: float = 0.5
+    naming_weight: float = 1.0
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self, run: Run, folder: Path) -> None:
@@ -43,7 +43,7 @@ class TinyPretraining:
         network = build_tiny_model(tokenizer)
         encoder = PromptEncoder(build_processor(tokenizer), position_rule(network.config))
         wrap_model(network, encoder)
-        naming = PatchNaming(network.config.vision_config.out_hidden_size)
+        naming = PatchNaming(word_ids(encoder), network.config.vision_config.out_hidden_size)
         warm_up = TowerWarmUp(network, naming, self.rates, _num_batches(self.warm_up))
         self._fit(run, folder / "warm_up", warm_up, encoder, self.warm_up)
         reading = WorldReading(network, naming, self.naming_weight, self.rates, _num_batches(self.reading))

@@ -19,8 +19,6 @@ from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, 
 from stvg_lightning.data.synthetic.sentences import Description
 from stvg_lightning.tubes import Clip, Sample, Truth, encode_mask
 
-IDLE = "does nothing"
-
 
 @dataclass(frozen=True)
 class Lesson:
@@ -83,8 +81,8 @@ def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: i
         rng: source of randomness.
         count: how many at most; a small scene may hold fewer.
     """
-    makers = (_what_is, _which_is, _what_does, _when_does, _who_does, _who_does_first, _tell_of)
-    weights = np.array([1, 1, 2, 2, 1.5, 1, 1.5])
+    makers = (list_of_things, _what_is, _which_is, _what_does, _when_does, _who_does, _who_does_first, _tell_of)
+    weights = np.array([1, 1, 1, 2, 2, 1.5, 1, 1.5])
     found: list[tuple[str, str]] = []
     for _ in range(4 * count):
         maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
@@ -95,9 +93,25 @@ def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: i
 
 
 def questions_of_looks(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int) -> list[tuple[str, str]]:
-    """Questions about looks and numbers alone, which a still picture answers; no two alike, `count` at most."""
+    """Questions about looks and numbers alone, which a still picture answers; no two alike, `count` at most.
+
+    Half of the times it is one question only, for a list of all things: in it each word stands right beside the
+    one that it is looked up by, which is how the way from words to things is found at all.
+    """
+    if rng.random() < 0.5:
+        return [list_of_things(scene, numbers, rng)]
     found = [maker(thing, numbers) for thing in scene.things for maker in (_looks_of, _number_of)]
     return [found[index] for index in rng.permutation(len(found))[:count]]
+
+
+def list_of_things(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+    """A question for all things, and the list of them, in any order, with their numbers first or last."""
+    things = [scene.things[index] for index in rng.permutation(len(scene.things))]
+    if rng.random() < 0.5:
+        found = [f"{numbers[thing.object_id]} {thing.color} {thing.shape}" for thing in things]
+        return "List all things by number.", f"{', '.join(found)}."
+    found = [f"{thing.color} {thing.shape} {numbers[thing.object_id]}" for thing in things]
+    return "List all things by looks.", f"{', '.join(found)}."
 
 
 def _looks_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
