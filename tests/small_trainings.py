@@ -84,9 +84,10 @@ def train(
     max_steps: int,
     checkpoint_every_steps: int = 1000,
     callbacks: Sequence[Callback] = (),
+    machine: Machine = ON_CPU,
 ) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    return fit(module, data, folder, ON_CPU, max_steps, checkpoint_every_steps, callbacks)
+    return fit(module, data, folder, machine, max_steps, checkpoint_every_steps, callbacks)
 
 
 class Watch(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import torch
 from torch import Tensor
 
 from stvg_lightning.data.shards import WriteOptions, write_shards
+from stvg_lightning.models.adapters import Lora, add_adapter, load_trained, save_adapted
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.modules.sft import SFT
+from stvg_lightning.modules.trainer import Machine
 from stvg_lightning.objectives import Objective
 from stvg_lightning.objectives.aggregation import sequence_mean_token_mean
 from stvg_lightning.rewards import RewardError, reward
@@ -31,6 +34,7 @@ from tests.small_trainings import (
     parameters_of,
     rewards_of,
     sft_module,
+    stirred,
     train,
 )
 
@@ -96,6 +100,31 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
         assert [(row["step"], row["id"], row["text"]) for row in again] == [
             (row["step"], row["id"], row["text"]) for row in rows
         ]
+
+
+def test_in_bfloat16_upon_an_earlier_adapter_too(random_model_folder: Path, world_shards: Path, tmp_path: Path) -> None:
+    """As at full size: bfloat16 weights and arithmetic, the cold start's adapter beside them, recomputation."""
+    base, cold_start, lora = str(random_model_folder), tmp_path / "sft", Lora(rank=4, alpha=8)
+    save_adapted(stirred(add_adapter(load_trained(base, "bfloat16"), lora)), cold_start, base)
+    machine = Machine(accelerator="cpu", devices=1, precision="bf16-mixed")
+
+    def trained(folder: Path, seed: int, kill_before: int) -> GRPO:
+        torch.manual_seed(seed)
+        adapted = add_adapter(load_trained(str(cold_start), "bfloat16"), lora)
+        adapted.recompute_activations()
+        module, data = grpo_module(adapted, GRPOSettings(4, 3)), data_of(world_shards, adapted)
+        with pytest.raises(Killed) if kill_before >= 0 else nullcontext():
+            train(module, data, folder, 4, 2, [KillBefore(kill_before)], machine)
+        return module
+
+    straight = trained(tmp_path / "straight", 0, -1)
+    trained(tmp_path / "killed", 0, 3)
+    resumed = trained(tmp_path / "killed", 99, -1)
+    assert_close(parameters_of(resumed), parameters_of(straight), atol=1e-6)
+    assert {p.dtype for p in straight.parameters() if p.requires_grad} == {torch.float32}
+    gaps = [gap for _, gap in curves_of(tmp_path / "straight")["rollout/log_prob_gap"]]
+    # Eight bits of mantissa: log-probabilities of about -7 agree to a few hundredths.
+    assert len(gaps) == 4 and 1e-6 < max(gaps) < 0.2
 
 
 def test_every_sample_comes_once_an_epoch_after_a_restart_too(
