@@ -121,24 +121,6 @@ def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures)
     return Prefill(output.past_key_values, output.last_hidden_state[:, -1])
 
 
-def decode_step(
-    model: PreTrainedModel,
-    token_ids: Int[Tensor, " rows"],
-    position_ids: Int[Tensor, "3 rows 1"],
-    attention_mask: Bool[Tensor, "rows past_and_one"],
-    cache: DynamicCache,
-) -> Float[Tensor, "rows width"]:
-    """Read one more token of every row; the cache grows in place."""
-    output = model.model(
-        input_ids=token_ids[:, None],
-        attention_mask=attention_mask.long(),
-        position_ids=position_ids,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return output.last_hidden_state[:, -1]
-
-
 def completion_log_probs(
     model: PreTrainedModel,
     batch: PromptBatch,

@@ -1,18 +1,19 @@
-"""Log-probabilities of a whole group in one row: the prompt once, then its completions side by side.
+"""A whole group in one row, scored or sampled: the prompt once, then its completions side by side.
 
 A row is `[prompt, completion 1, ..., completion G]`. A block mask lets every completion see the
 prompt and itself, and each one's positions go on where the prompt ends: each token sees exactly what
 it would see in a row of its own, so values and gradients are those of `completion_log_probs`, which
 repeats the prompt G times. In video GRPO the prompt is most of the row, and the group costs little
-more than one completion.
+more than one completion. Sampling keeps the same order but by steps: `[prompt, first token of each
+completion, second token of each, ...]`, so keys and values of the prompt are held and read once.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from stvg_lightning.models.forward import Completions, VideoFeatures, chosen_log_probs, encoder_outputs
 from stvg_lightning.models.positions import continued_position_ids
@@ -78,6 +79,42 @@ def group_attention_mask(
     visible = causal & ((owner[None] == -1) | (owner[None] == owner[:, None]))
     real = torch.cat([prompt_mask, prompt_mask.new_ones(num_prompts, group_size * num_tokens)], dim=1)
     return (visible & real[:, None]) | torch.eye(len(owner), dtype=torch.bool, device=device)
+
+
+def decode_step(
+    model: PreTrainedModel, token_ids: Int[Tensor, " rows"], batch: PromptBatch, step: int, cache: DynamicCache
+) -> Float[Tensor, "rows width"]:
+    """Read one more token of every completion.
+
+    Args:
+        model: the vision-language model.
+        token_ids: rows in the order of the prompts, the same number for each.
+        batch: prompts, padded on the left.
+        step: tokens of each completion that were read before.
+        cache: keys and values of the prompts and of those tokens; it grows in place.
+
+    Returns:
+        What predicts each completion's next token.
+    """
+    group_size = len(token_ids) // batch.num_prompts
+    positions = continued_position_ids(batch.position_ids, 1, start=step).expand(-1, -1, group_size)
+    output = model.model(
+        input_ids=token_ids.view(batch.num_prompts, group_size),
+        attention_mask=decoding_mask(batch.attention_mask, group_size, step)[:, None],
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return output.last_hidden_state.flatten(0, 1)
+
+
+def decoding_mask(
+    prompt_mask: Bool[Tensor, "prompts prompt_tokens"], group_size: int, step: int
+) -> Bool[Tensor, "prompts group row_tokens"]:
+    """Which token of a row the newest token of each completion may see: the prompt, its own past and itself."""
+    prompt = prompt_mask[:, None].expand(-1, group_size, -1)
+    own = torch.eye(group_size, dtype=torch.bool, device=prompt_mask.device).repeat(1, step + 1)
+    return torch.cat([prompt, own.expand(len(prompt), -1, -1)], dim=2)
 
 
 def _predicting_states(

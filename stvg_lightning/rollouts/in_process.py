@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.forward import VideoFeatures, decode_step, evaluation_mode, next_token_log_probs, prefill
+from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs, prefill
+from stvg_lightning.models.group_forward import decode_step
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, written_mask
 
@@ -58,11 +58,7 @@ class InProcessSampler:
         started = perf_counter()
         read = prefill(network, prompts, features)
         prefill_seconds = perf_counter() - started
-        if group_size > 1:
-            read.cache.batch_repeat_interleave(group_size)
         hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
-        positions = prompts.position_ids.repeat_interleave(group_size, dim=1)
-        attention = prompts.attention_mask.repeat_interleave(group_size, dim=0)
         finished = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         tokens: list[Int[Tensor, " rows"]] = []
         log_probs: list[Float[Tensor, " rows"]] = []
@@ -73,9 +69,7 @@ class InProcessSampler:
             finished = finished | is_end(chosen, end_token_ids)
             if step + 1 == sampling.max_new_tokens or bool(finished.all()):
                 break
-            attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
-            next_positions = continued_position_ids(positions, 1, start=step)
-            hidden = decode_step(network, tokens[-1], next_positions, attention, read.cache)
+            hidden = decode_step(network, tokens[-1], prompts, step, read.cache)
         rollouts = self._rollouts(torch.stack(tokens, 1), torch.stack(log_probs, 1), ~finished, group_size)
         generate_seconds = perf_counter() - started
         decode_seconds = generate_seconds - prefill_seconds
