@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -49,6 +50,9 @@ WORDS = {
 }
 """What a thing can be named by; after the last deed comes the class of things that do nothing."""
 
+LEAST_COVERED_SHARE = 0.2
+"""Share of a token that a thing must cover to be named there."""
+
 UNNAMED = -100
 """Class of a deed that begins or ends between a pair's two frames."""
 
@@ -57,14 +61,14 @@ UNNAMED = -100
 class LessonBatch:
     """Prompts that each hold a first question, and the conversation that follows.
 
-    `patch_index` are tokens of the batch's videos in which a thing's centre lies; the columns of
-    `classes` are its number, colour, shape and deed there, as places in `WORDS`.
+    `patch_index` are tokens of the batch's videos that a thing covers; the columns of `classes` are
+    its number, colour, shape and deed there, as places in `WORDS`.
     """
 
     prompts: PromptBatch
     conversation: Completions
-    patch_index: Int[Tensor, " things"]
-    classes: Int[Tensor, "things 4"]
+    patch_index: Int[Tensor, " patches"]
+    classes: Int[Tensor, "patches 4"]
 
     def to(self, device: torch.device | str) -> LessonBatch:
         """The same batch with every tensor on a device."""
@@ -182,16 +186,21 @@ class LessonStream(IterableDataset):
         return _Row(prompt, _conversation(self.encoder, asked), flat, num_tokens)
 
     def _labels(self, lesson: Lesson, numbers: dict[int, int], pair: int, place: int) -> _Labels:
-        """Of a pair of frames that stands at a place of its clip: where each thing lies, what it is and does."""
-        size = lesson.scene.settings.frame_size
+        """Of a pair of frames that stands at a place of its clip: the tokens that each thing covers, and its classes.
+
+        Every token of a thing is taught its number, not the one with the number on it alone: a look-up by
+        colour and shape ends on any of them.
+        """
+        scene, side = lesson.scene, self.tokens_per_side
         first, second = lesson.clip.frame_indices[2 * pair : 2 * pair + 2]
+        token_size = scene.settings.frame_size / side
+        covered = np.stack([_covered_share(thing, (first, second), token_size, side) for thing in scene.things])
         labels = []
-        for thing in lesson.scene.things:
-            center = (thing.centers_xy[first] + thing.centers_xy[second]) / 2
-            column, row = (center / size * self.tokens_per_side).astype(int)
-            token = (place * self.tokens_per_side + int(row)) * self.tokens_per_side + int(column)
+        for number, thing in enumerate(scene.things):
             looks = [numbers[thing.object_id] - 1, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
-            labels.append((token, [*looks, _deed(thing, first, second)]))
+            classes = [*looks, _deed(thing, first, second)]
+            own = (covered.argmax(axis=0) == number) & (covered[number] >= LEAST_COVERED_SHARE)
+            labels += [(place * side**2 + int(token), classes) for token in np.flatnonzero(own)]
         return labels
 
 
@@ -210,7 +219,7 @@ class Lessons(LightningDataModule):
 
 
 _Labels = list[tuple[int, list[int]]]
-"""For each thing in a pair of frames: its token in the clip, and its classes."""
+"""Tokens of a clip that things cover, each with the classes of its thing."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,18 @@ def _pair_of(lesson: Lesson, pair: int) -> Clip:
     """Two neighbouring frames of a lesson: what the tower sees at once."""
     both = slice(2 * pair, 2 * pair + 2)
     return Clip(lesson.clip.frames[both], lesson.clip.frame_indices[both], lesson.clip.fps)
+
+
+def _covered_share(thing: Thing, frames: tuple[int, int], token_size: float, side: int) -> NDArray[np.float64]:
+    """The share of each of a picture's tokens, row by row, that lies in a thing's box."""
+    center = thing.centers_xy[list(frames)].mean(axis=0)
+    radius = thing.radii[list(frames)].mean()
+    edges = np.arange(side) * token_size
+    x, y = (
+        np.clip(np.minimum(edges + token_size, c + radius) - np.maximum(edges, c - radius), 0, None) / token_size
+        for c in center
+    )
+    return np.outer(y, x).ravel()
 
 
 def _deed(thing: Thing, first_frame: int, second_frame: int) -> int:
