@@ -119,7 +119,9 @@ def _looks_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
 
 
 def _number_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
-    return f"Which number is the {thing.color} {thing.shape}?", f"Number {numbers[thing.object_id]}."
+    looks = f"the {thing.color} {thing.shape}"
+    # Said again, the looks stand beside the number that they are to find.
+    return f"Which number is {looks}?", f"{looks.capitalize()} is number {numbers[thing.object_id]}."
 
 
 def _what_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
