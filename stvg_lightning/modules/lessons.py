@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count, islice, repeat
 from typing import Literal
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from stvg_lightning.answers import id_span
 from stvg_lightning.data.synthetic.reading import (
     Lesson,
+    list_of_things,
     make_lesson,
     questions,
     questions_of_looks,
@@ -37,7 +39,7 @@ from stvg_lightning.tubes import Clip, Truth, Tube
 LARGEST_NUMBER = 9
 MAX_QUESTIONS = 16
 MIXED_PAIRS = 8
-LessonKind = Literal["mixed", "still", "video"]
+LessonKind = Literal["mixed", "list", "still", "video"]
 MAX_CONVERSATION_TOKENS = 256
 TASK_SHARE = 0.2
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
@@ -80,7 +82,7 @@ class Course:
     """So many batches of one kind of lesson.
 
     Attributes:
-        kind: `mixed`, `still` or `video`; see `LessonStream`.
+        kind: `mixed`, `list`, `still` or `video`; see `LessonStream`.
         num_batches: how many.
         batch_size: lessons in a batch.
         num_scenes: how many scenes there are; each comes back with other numbers and questions.
@@ -108,10 +110,11 @@ class Course:
 class LessonStream(IterableDataset):
     """Batches of lessons, course after course; the last course never ends.
 
-    A tower sees every pair of frames by itself. Three kinds follow one another: `mixed` clips of pairs of
+    A tower sees every pair of frames by itself. Four kinds follow one another: `mixed` clips of pairs of
     frames from as many scenes, for the tower's warm-up (neighbouring pairs of one scene differ too
-    little to learn from); `still` ones of a single pair, in which the language model learns to tell
-    things by their looks and numbers; and `video` ones of a whole scene, for what happens when.
+    little to learn from); a `list` of the things in a single pair, and `still` conversations about one,
+    in which the language model learns to tell things by their looks and numbers (apart, since a short
+    row beside a long one is mostly padding); and `video` ones of a whole scene, for what happens when.
 
     Args:
         encoder: makes the prompts.
@@ -131,7 +134,12 @@ class LessonStream(IterableDataset):
         self.lessons: dict[int, Lesson] = {}
 
     def __iter__(self) -> Iterator[LessonBatch]:
-        make_row = {"mixed": self._mixed_row, "still": self._still_row, "video": self._video_row}
+        make_row = {
+            "mixed": self._mixed_row,
+            "list": partial(self._still_row, listed=True),
+            "still": self._still_row,
+            "video": self._video_row,
+        }
         schedule = chain(*(repeat(course, course.num_batches) for course in self.courses), repeat(self.courses[-1]))
         for number, course in zip(count(self.first_batch), islice(schedule, self.first_batch, None)):
             rng = np.random.default_rng([19, number])
@@ -151,13 +159,14 @@ class LessonStream(IterableDataset):
         labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(marked.frames) // 2)]
         return self._encoded(marked, asked, labels)
 
-    def _still_row(self, rng: np.random.Generator) -> _Row:
-        """One pair of frames and a conversation about the looks of its things."""
+    def _still_row(self, rng: np.random.Generator, listed: bool = False) -> _Row:
+        """One pair of frames, and a list of its things or a conversation about their looks."""
         lesson = self._lesson(rng)
         numbers = _draw_numbers(lesson, rng)
         pair = int(rng.integers(len(lesson.clip.frames) // 2))
         marked = draw_markers(_pair_of(lesson, pair), renumbered(lesson.sample, numbers), self.markers).clip
-        asked = questions_of_looks(lesson.scene, numbers, rng, MAX_QUESTIONS)
+        listing = [list_of_things(lesson.scene, numbers, rng)]
+        asked = listing if listed else questions_of_looks(lesson.scene, numbers, rng, MAX_QUESTIONS)
         return self._encoded(marked, asked, [self._labels(lesson, numbers, pair, 0)])
 
     def _mixed_row(self, rng: np.random.Generator) -> _Row:

@@ -65,6 +65,17 @@ def test_the_patch_named_shows_the_colour_it_is_named_with(encoder: Any) -> None
     assert num_right > 0.9 * len(batch.classes), "a blinking thing may be dark"
 
 
+def test_a_list_names_each_thing_once(encoder: Any) -> None:
+    lists = LessonStream(encoder, Markers(size=80.0), FPS, [Course("list", 1, 8, 8)])
+    batch = next(iter(lists))
+    for token_ids, mask in zip(batch.conversation.token_ids, batch.conversation.mask, strict=True):
+        items = encoder.processor.tokenizer.decode(token_ids[mask]).removesuffix("<|im_end|>").rstrip(".").split(", ")
+        named = [tuple(sorted(item.split())) for item in items]
+        assert 2 <= len(set(named)) == len(named) <= 4
+        for words in named:
+            assert len(words) == 3 and len({*words} & {*COLORS}) == len({*words} & {*SHAPES}) == 1
+
+
 def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
     tokenizer = encoder.processor.tokenizer
     for batch in islice(stream(encoder, first_batch=2), 3):

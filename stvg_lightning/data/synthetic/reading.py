@@ -93,19 +93,16 @@ def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: i
 
 
 def questions_of_looks(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int) -> list[tuple[str, str]]:
-    """Questions about looks and numbers alone, which a still picture answers; no two alike, `count` at most.
-
-    Half of the times it is one question only, for a list of all things: in it each word stands right beside the
-    one that it is looked up by, which is how the way from words to things is found at all.
-    """
-    if rng.random() < 0.5:
-        return [list_of_things(scene, numbers, rng)]
+    """Questions about looks and numbers alone, which a still picture answers; no two alike, `count` at most."""
     found = [maker(thing, numbers) for thing in scene.things for maker in (_looks_of, _number_of)]
     return [found[index] for index in rng.permutation(len(found))[:count]]
 
 
 def list_of_things(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
-    """A question for all things, and the list of them, in any order, with their numbers first or last."""
+    """A question for all things, and the list of them, in any order, with their numbers first or last.
+
+    Each word stands right beside the one that it is looked up by: this is how the way from words to things is found.
+    """
     things = [scene.things[index] for index in rng.permutation(len(scene.things))]
     if rng.random() < 0.5:
         found = [f"{numbers[thing.object_id]} {thing.color} {thing.shape}" for thing in things]
