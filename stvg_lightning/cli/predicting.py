@@ -7,7 +7,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -18,7 +18,7 @@ from stvg_lightning.data.annotations import tube_of_masks
 from stvg_lightning.data.video import VideoSampling, probe_video
 from stvg_lightning.evaluation import predicted_tube
 from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained
-from stvg_lightning.models.loading import PROMPT_FILE, model_folder
+from stvg_lightning.models.loading import PROMPT_FILE, Dtype, model_folder
 from stvg_lightning.prompting import Markers
 from stvg_lightning.reports import TimedTube, drawn_video
 from stvg_lightning.rollouts.predictor import ModelPredictor
@@ -27,7 +27,6 @@ from stvg_lightning.tubes import Sample, Truth
 from stvg_lightning.tubes.jsonl import EXTRA_KEYS, parse_truth, read_json_lines
 
 SHOWN_FPS = 10.0
-Dtype = Literal["float32", "bfloat16"]
 
 
 def predict_video(options: Namespace) -> dict[str, Any]:

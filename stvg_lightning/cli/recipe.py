@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,7 @@ from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import BASE, Stage
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
 from stvg_lightning.data.video import VideoSampling
-from stvg_lightning.models.loading import model_folder
+from stvg_lightning.models.loading import Dtype, model_folder
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum
 
@@ -39,7 +39,7 @@ class ModelChoice:
     """
 
     name: str
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     recompute_activations: bool = False
 
 

@@ -21,7 +21,7 @@ from typing import Literal
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from stvg_lightning.models.loading import TINY, VideoLanguageModel, load_encoder, load_model, wrap_model
+from stvg_lightning.models.loading import TINY, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
 
 OWN = "default"
 """What peft calls the adapter that a stage trains; those of earlier stages are called after their place."""
@@ -127,7 +127,7 @@ def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None
             shutil.rmtree(replaced, ignore_errors=True)
 
 
-def load_trained(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> VideoLanguageModel:
+def load_trained(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
     """Load a model by name or folder, with the adapters of all stages that led to a trained folder.
 
     Raises:

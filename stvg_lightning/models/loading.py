@@ -23,7 +23,8 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 Network = PreTrainedModel
 """What a loaded model is to the floors above: transformers' own class."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Dtype = Literal["float32", "bfloat16"]
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def load_encoder(name: str) -> PromptEncoder:
     return PromptEncoder(processor, position_rule(AutoConfig.from_pretrained(folder)))
 
 
-def load_model(name: str, dtype: Literal["float32", "bfloat16"] = "float32") -> VideoLanguageModel:
+def load_model(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
     """Load weights, processor and layout.
 
     Args:

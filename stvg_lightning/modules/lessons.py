@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice, repeat
@@ -134,7 +134,7 @@ class LessonStream(IterableDataset):
         self.lessons: dict[int, Lesson] = {}
 
     def __iter__(self) -> Iterator[LessonBatch]:
-        make_row = {
+        make_row: dict[LessonKind, Callable[[np.random.Generator], _Row]] = {
             "mixed": self._mixed_row,
             "list": partial(self._still_row, listed=True),
             "still": self._still_row,

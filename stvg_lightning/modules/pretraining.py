@@ -2,7 +2,7 @@
 
 Drawn numbers are not learned from answers within any patience: the gradient through a language model
 that cannot speak yet is too faint. A tower that must first name, patch by patch, what lies there
-learns them in minutes, and the language model then only has to find words for it.
+learns them in minutes, in the language model's own words.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PatchNaming(nn.Module):
 class Pretraining(LightningModule, ABC):
     """One training from random weights: Muon for matrices, AdamW for the rest, one schedule for both.
 
-    Muon names numbers after 120 steps of warm-up as well as AdamW alone after 220.
+    After 120 steps of warm-up Muon at 6e-3 named 71 % of the numbers, AdamW alone at 2e-3 36 % (LOG.md).
 
     Args:
         network: the tiny model.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs, prefill
+from stvg_lightning.models.forward import Prefill, VideoFeatures, evaluation_mode, next_token_log_probs, prefill
 from stvg_lightning.models.group_forward import decode_step
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
@@ -41,40 +41,42 @@ class InProcessSampler:
             prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
                 in whatever batch and on whatever process it is sampled.
         """
-        # In training mode layers whose activations are recomputed refuse the cache.
-        with torch.no_grad(), evaluation_mode(self.model.network):
-            return self._sample(prompts, features, group_size, sampling, prompt_seeds)
-
-    def _sample(
-        self,
-        prompts: PromptBatch,
-        features: VideoFeatures,
-        group_size: int,
-        sampling: Sampling,
-        prompt_seeds: Sequence[int],
-    ) -> Rollouts:
-        network, end_token_ids = self.model.network, self.model.end_token_ids
+        network = self.model.network
         noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
         started = perf_counter()
-        read = prefill(network, prompts, features)
-        prefill_seconds = perf_counter() - started
+        # In training mode layers whose activations are recomputed refuse the cache.
+        with torch.no_grad(), evaluation_mode(network):
+            read = prefill(network, prompts, features)
+            prefill_seconds = perf_counter() - started
+            token_ids, log_probs, finished = self._decode(prompts, read, group_size, sampling, noise)
+        rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
+        generate_seconds = perf_counter() - started
+        decode_seconds = generate_seconds - prefill_seconds
+        seconds = {"prefill": prefill_seconds, "decode": decode_seconds, "generate": generate_seconds}
+        return replace(rollouts, seconds=seconds)
+
+    def _decode(
+        self,
+        prompts: PromptBatch,
+        read: Prefill,
+        group_size: int,
+        sampling: Sampling,
+        noise: _GroupNoise,
+    ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
+        """Token after token of every completion: their ids, their log-probabilities, and which have ended."""
         hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
         finished = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         tokens: list[Int[Tensor, " rows"]] = []
         log_probs: list[Float[Tensor, " rows"]] = []
         for step in range(sampling.max_new_tokens):
-            chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise)
+            chosen, chosen_log_probs = _choose(self.model.network, hidden, sampling.temperature, noise)
             tokens.append(chosen.masked_fill(finished, self.model.pad_token_id))
             log_probs.append(chosen_log_probs.masked_fill(finished, 0.0))
-            finished = finished | is_end(chosen, end_token_ids)
+            finished = finished | is_end(chosen, self.model.end_token_ids)
             if step + 1 == sampling.max_new_tokens or bool(finished.all()):
                 break
-            hidden = decode_step(network, tokens[-1], prompts, step, read.cache)
-        rollouts = self._rollouts(torch.stack(tokens, 1), torch.stack(log_probs, 1), ~finished, group_size)
-        generate_seconds = perf_counter() - started
-        decode_seconds = generate_seconds - prefill_seconds
-        seconds = {"prefill": prefill_seconds, "decode": decode_seconds, "generate": generate_seconds}
-        return replace(rollouts, seconds=seconds)
+            hidden = decode_step(self.model.network, tokens[-1], prompts, step, read.cache)
+        return torch.stack(tokens, 1), torch.stack(log_probs, 1), finished
 
     def _rollouts(
         self, token_ids: Int[Tensor, "rows tokens"], log_probs: Tensor, truncated: Tensor, group_size: int
