@@ -95,7 +95,8 @@ def test_two_processes_equal_one(random_model_folder: Path, world_samples: tuple
         one, two = (torch.load(tmp_path / name / kind / "parameters.pt") for name in ("one", "two"))
         start = parameters_of(module_of(kind, random_model_folder))
         assert (one - start).abs().max() > 1e-4, "the test needs steps that move something"
-        assert_close(two, one, atol=1e-5)
+        # As a whole: AdamW makes a visible step of a gradient that is nothing but rounding.
+        assert (two - one).norm() / (one - start).norm() < 1e-3
         alone, together = (curves_of(tmp_path / name / kind) for name in ("one", "two"))
         assert alone.keys() == together.keys()
         for name in COMPARED & set(alone):
