@@ -39,10 +39,12 @@ from stvg_lightning.tubes import Clip, Truth, Tube
 LARGEST_NUMBER = 9
 MAX_QUESTIONS = 16
 MIXED_PAIRS = 8
-LessonKind = Literal["mixed", "list", "still", "video"]
+LessonKind = Literal["mixed", "caption", "list", "still", "video"]
 MAX_CONVERSATION_TOKENS = 256
 TASK_SHARE = 0.2
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
+FORM_SHARE = 0.4
+"""Share of lessons that ask to write what is told as an answer: a large model needs no lesson to write a form."""
 
 WORDS = {
     "number": tuple(str(number) for number in range(1, LARGEST_NUMBER + 1)),
@@ -50,27 +52,27 @@ WORDS = {
     "shape": tuple(f" {shape}" for shape in SHAPES),
     "deed": tuple(f" {action.split()[-1]}" for action in ACTIONS),
 }
-"""What a thing can be named by; after the last deed comes the class of things that do nothing."""
+"""What a thing can be named by."""
 
 LEAST_COVERED_SHARE = 0.2
 """Share of a token that a thing must cover to be named there."""
 
 UNNAMED = -100
-"""Class of a deed that begins or ends between a pair's two frames."""
+"""Class of the deed of a thing that does nothing."""
 
 
 @dataclass(frozen=True)
 class LessonBatch:
     """Prompts that each hold a first question, and the conversation that follows.
 
-    `patch_index` are tokens of the batch's videos that a thing covers; the columns of `classes` are
-    its number, colour, shape and deed there, as places in `WORDS`.
+    `patch_index` are tokens of the batch's videos that a thing covers; the columns of `classes` are its number, colour
+    and shape, and its deeds in the token's first and second frame, as places in `WORDS`.
     """
 
     prompts: PromptBatch
     conversation: Completions
     patch_index: Int[Tensor, " patches"]
-    classes: Int[Tensor, "patches 4"]
+    classes: Int[Tensor, "patches 5"]
 
     def to(self, device: torch.device | str) -> LessonBatch:
         """The same batch with every tensor on a device."""
@@ -82,7 +84,7 @@ class Course:
     """So many batches of one kind of lesson.
 
     Attributes:
-        kind: `mixed`, `list`, `still` or `video`; see `LessonStream`.
+        kind: `mixed`, `caption`, `list`, `still` or `video`; see `LessonStream`.
         num_batches: how many.
         batch_size: lessons in a batch.
         num_scenes: how many scenes there are; each comes back with other numbers and questions.
@@ -110,11 +112,15 @@ class Course:
 class LessonStream(IterableDataset):
     """Batches of lessons, course after course; the last course never ends.
 
-    A tower sees every pair of frames by itself. Four kinds follow one another: `mixed` clips of pairs of
-    frames from as many scenes, for the tower's warm-up (neighbouring pairs of one scene differ too
-    little to learn from); a `list` of the things in a single pair, and `still` conversations about one,
-    in which the language model learns to tell things by their looks and numbers (apart, since a short
-    row beside a long one is mostly padding); and `video` ones of a whole scene, for what happens when.
+    A tower sees every pair of frames by itself. There are five kinds:
+
+    - `mixed`: a clip of pairs of frames from as many scenes, for the tower alone; neighbouring pairs of one scene
+      differ too little to learn from.
+    - `caption`: one pair and what is there by looks and number, without a question or a time. Here a language model
+      finds the way from words to things; with as few as 12 words of a question between, it does not (LOG.md).
+    - `list`: one pair, and a question for all things in it.
+    - `still`: one pair, and a conversation about looks and numbers.
+    - `video`: a whole scene, and a conversation about what happens when.
 
     Args:
         encoder: makes the prompts.
@@ -136,7 +142,8 @@ class LessonStream(IterableDataset):
     def __iter__(self) -> Iterator[LessonBatch]:
         make_row: dict[LessonKind, Callable[[np.random.Generator], _Row]] = {
             "mixed": self._mixed_row,
-            "list": partial(self._still_row, listed=True),
+            "caption": self._caption_row,
+            "list": self._list_row,
             "still": self._still_row,
             "video": self._video_row,
         }
@@ -154,20 +161,37 @@ class LessonStream(IterableDataset):
         numbers = _draw_numbers(lesson, rng)
         marked = draw_markers(lesson.clip, renumbered(lesson.sample, numbers), self.markers).clip
         asked = questions(lesson.scene, numbers, rng, MAX_QUESTIONS)
+        if rng.random() < FORM_SHARE:
+            asked.insert(0, _form_of_an_answer(lesson.scene, numbers, rng))
         if rng.random() < TASK_SHARE:
             asked.insert(0, _half_a_task(lesson.scene, numbers, rng))
         labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(marked.frames) // 2)]
         return self._encoded(marked, asked, labels)
 
-    def _still_row(self, rng: np.random.Generator, listed: bool = False) -> _Row:
-        """One pair of frames, and a list of its things or a conversation about their looks."""
+    def _still_row(self, rng: np.random.Generator) -> _Row:
+        """One pair of frames and a conversation about its things' looks."""
+        return self._row_of_a_pair(rng, partial(questions_of_looks, count=MAX_QUESTIONS))
+
+    def _list_row(self, rng: np.random.Generator) -> _Row:
+        """One pair of frames and a list of its things, by number or by looks."""
+        return self._row_of_a_pair(rng, lambda scene, numbers, rng: [list_of_things(scene, numbers, rng)])
+
+    def _caption_row(self, rng: np.random.Generator) -> _Row:
+        """One pair of frames and its things by their looks; of the prompt nothing but the video stays."""
+        row = self._row_of_a_pair(rng, lambda scene, numbers, rng: [list_of_things(scene, numbers, rng, 0.0)])
+        ends = self.encoder.processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
+        start, end = (row.prompt.input_ids.tolist().index(token_id) for token_id in ends)
+        video = slice(start, end + 1)
+        positions = row.prompt.position_ids[:, video]
+        bare = replace(row.prompt, input_ids=row.prompt.input_ids[video], position_ids=positions - positions.min())
+        return replace(row, prompt=bare)
+
+    def _row_of_a_pair(self, rng: np.random.Generator, ask: _Ask) -> _Row:
         lesson = self._lesson(rng)
         numbers = _draw_numbers(lesson, rng)
         pair = int(rng.integers(len(lesson.clip.frames) // 2))
         marked = draw_markers(_pair_of(lesson, pair), renumbered(lesson.sample, numbers), self.markers).clip
-        listing = [list_of_things(lesson.scene, numbers, rng)]
-        asked = listing if listed else questions_of_looks(lesson.scene, numbers, rng, MAX_QUESTIONS)
-        return self._encoded(marked, asked, [self._labels(lesson, numbers, pair, 0)])
+        return self._encoded(marked, ask(lesson.scene, numbers, rng), [self._labels(lesson, numbers, pair, 0)])
 
     def _mixed_row(self, rng: np.random.Generator) -> _Row:
         """Pairs of frames from several scenes as one clip, without a conversation."""
@@ -207,7 +231,7 @@ class LessonStream(IterableDataset):
         labels = []
         for number, thing in enumerate(scene.things):
             looks = [numbers[thing.object_id] - 1, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
-            classes = [*looks, _deed(thing, first, second)]
+            classes = [*looks, _deed(thing, first), _deed(thing, second)]
             own = (covered.argmax(axis=0) == number) & (covered[number] >= LEAST_COVERED_SHARE)
             labels += [(place * side**2 + int(token), classes) for token in np.flatnonzero(own)]
         return labels
@@ -226,6 +250,9 @@ class Lessons(LightningDataModule):
         self.stream.first_batch = self.trainer.global_step
         return DataLoader(self.stream, batch_size=None, num_workers=1, prefetch_factor=3)
 
+
+_Ask = Callable[[Scene, dict[int, int], np.random.Generator], list[tuple[str, str]]]
+"""From a scene and its things' numbers to questions and answers."""
 
 _Labels = list[tuple[int, list[int]]]
 """Tokens of a clip that things cover, each with the classes of its thing."""
@@ -259,15 +286,10 @@ def _covered_share(thing: Thing, frames: tuple[int, int], token_size: float, sid
     return np.outer(y, x).ravel()
 
 
-def _deed(thing: Thing, first_frame: int, second_frame: int) -> int:
-    """What a thing does in both of two frames, as a class."""
-    deeds = [
-        next((a.kind for a in thing.actions if a.start_frame <= frame < a.end_frame), None)
-        for frame in (first_frame, second_frame)
-    ]
-    if deeds[0] != deeds[1]:
-        return UNNAMED
-    return len(ACTIONS) if deeds[0] is None else ACTIONS.index(deeds[0])
+def _deed(thing: Thing, frame: int) -> int:
+    """What a thing does in a frame, as a class."""
+    kinds = [action.kind for action in thing.actions if action.start_frame <= frame < action.end_frame]
+    return ACTIONS.index(kinds[0]) if kinds else UNNAMED
 
 
 def _draw_numbers(lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
@@ -290,19 +312,31 @@ def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
 
 def _half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
     """A grounding question that asks for the object or for the time, never for both, with its gold answer."""
+    truth, thought = _asked(scene, numbers, rng)
+    who, when = thought.split(". It ")
+    spatial = rng.random() < 0.5
+    half = replace(truth, task="spatial" if spatial else "temporal")
+    return id_span.instruction(half), id_span.write(half, f"{who}." if spatial else f"It {when}")
+
+
+def _form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
+    """Who and when, told in plain words, and the same in the form of an answer: nothing is to be found in the video."""
+    truth, thought = _asked(scene, numbers, rng)
+    told = thought.replace("{target}", str(truth.object_id))
+    return f"Write this as an answer: {told}", id_span.write(truth, thought)
+
+
+def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, str]:
+    """A grounding question about a scene, with its truth, and the thought that leads to the answer."""
     description, event = choose_description(scene, rng)
     thing, action = event.thing, event.action
-    spatial = rng.random() < 0.5
     truth = replace(
         _unasked(scene),
         query=description.sentence(),
-        task="spatial" if spatial else "temporal",
         span_frames=(action.start_frame, action.end_frame),
         object_id=numbers[thing.object_id],
     )
-    sentences = reasoning_trace(event, scene).split(". It ")
-    thought = f"{sentences[0]}." if spatial else f"It {sentences[1]}"
-    return id_span.instruction(truth), id_span.write(truth, thought)
+    return truth, reasoning_trace(event, scene)
 
 
 def _unasked(scene: Scene) -> Truth:

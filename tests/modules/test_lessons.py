@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,8 +14,8 @@ import torch
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, make_scene
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lessons import UNNAMED, WORDS, Course, LessonBatch, LessonStream, _deed
-from stvg_lightning.modules.pretraining import SHARPNESS, PatchNaming, warm_cosine_factor
+from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _deed
+from stvg_lightning.modules.pretraining import CHOICE_WEIGHT, SHARPNESS, SceneWords, warm_cosine_factor
 from stvg_lightning.prompting import Markers
 from tests.helpers import assert_close
 
@@ -58,7 +60,7 @@ def test_the_patch_named_shows_the_colour_it_is_named_with(encoder: Any) -> None
     # A merged token holds 2 x 2 patches of (channel, frame, row, column).
     values = merged.reshape(len(merged), 4, 3, 2, -1).permute(0, 1, 3, 4, 2).reshape(len(merged), -1, 3)
     stored = (values * 0.5 + 0.5) * 255
-    for token, (_, color, shape, _) in zip(batch.patch_index.tolist(), batch.classes.tolist(), strict=True):
+    for token, (_, color, shape, *_) in zip(batch.patch_index.tolist(), batch.classes.tolist(), strict=True):
         assert 0 <= shape < len(SHAPES)
         distance = (stored[token] - torch.tensor(colors[color])).norm(dim=-1)
         num_right += int((distance < 40).any())
@@ -76,6 +78,27 @@ def test_a_list_names_each_thing_once(encoder: Any) -> None:
             assert len(words) == 3 and len({*words} & {*COLORS}) == len({*words} & {*SHAPES}) == 1
 
 
+def test_no_lesson_asks_for_an_object_and_its_time_together(encoder: Any) -> None:
+    videos = LessonStream(encoder, Markers(size=80.0), FPS, [Course("video", 1, 24, 8)])
+    tokenizer = encoder.processor.tokenizer
+    batch = next(iter(videos))
+    texts = [
+        tokenizer.decode(torch.cat([prompt, told]))
+        for prompt, told in zip(batch.prompts.input_ids, batch.conversation.token_ids, strict=True)
+    ]
+    turns = [turn for text in texts for turn in text.split("<|im_start|>user\n")[1:]]
+    instructed = [turn for turn in turns if "Think inside" in turn]
+    formed = [turn for turn in turns if "Write this as an answer:" in turn]
+    assert instructed and formed
+    for turn in instructed:
+        assert ("Target ID: [" in turn) != ("Time range: [" in turn), turn
+    for turn in formed:
+        told = turn.partition("Write this as an answer: ")[2].partition("<|im_end|>")[0]
+        number, start, end = re.fullmatch(r".* number (\d)\. .* from (\S+) to (\S+)\.", told).groups()
+        answer = f"<think>{told}</think><answer>Target ID: {number}, Time range: {start} to {end}</answer>"
+        assert answer in turn
+
+
 def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
     tokenizer = encoder.processor.tokenizer
     for batch in islice(stream(encoder, first_batch=2), 3):
@@ -85,35 +108,71 @@ def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:
             assert "assistant" in told or told.count("<|endoftext|>") == len(token_ids[~mask]) or not told
 
 
-def test_naming_by_hand(encoder: Any) -> None:
+def test_a_caption_follows_the_bare_video(encoder: Any) -> None:
+    captions = LessonStream(encoder, Markers(size=80.0), FPS, [Course("caption", 1, 8, 8)])
+    batch = next(iter(captions))
+    tokenizer, side = encoder.processor.tokenizer, FRAME_SIDE // encoder.side_multiple
+    expected = ["<|vision_start|>", *["<|video_pad|>"] * side**2, "<|vision_end|>"]
+    assert all(tokenizer.convert_ids_to_tokens(row) == expected for row in batch.prompts.input_ids.tolist())
+    corners = batch.prompts.position_ids[:, :, [0, 1, -1]].unique(dim=1)[:, 0].T.tolist()
+    assert corners == [[0, 0, 0], [1, 1, 1], [1 + side] * 3]
+    for token_ids in batch.conversation.token_ids:
+        assert re.match(r"\w+ \w+ \d[,.]", tokenizer.decode(token_ids))
+
+
+WORD_IDS = {"number": range(9), "color": range(9, 15), "shape": range(15, 19), "deed": range(19, 26)}
+
+
+def words_and_one_thing(encoder: Any) -> tuple[SceneWords, torch.Tensor, LessonBatch]:
+    """Words that stand at right angles, and a batch in which one thing covers the second token.
+
+    It is number 3, of the second colour and the first shape, and does the fourth deed in the first frame only.
+    """
     batch = next(iter(stream(encoder, first_batch=2)))
-    ids = {"number": range(9), "color": range(9, 15), "shape": range(15, 19), "deed": range(19, 26)}
-    naming = PatchNaming({name: list(rows) for name, rows in ids.items()}, 27)
-    embeddings = 3 * torch.eye(27)[:26]
-    with torch.no_grad():
-        naming.doing_nothing.copy_(torch.eye(27)[26:])
-        features = torch.zeros(1000, 27)
-        features[:, [2, 10, 15, 26]] = 0.7  # number 3, the second colour, the first shape, no deed
-        loss, accuracies = naming(features, embeddings, batch)
-    chosen, expected = (2, 1, 0, 7), 0.0
+    classes = torch.tensor([[2, 1, 0, 3, UNNAMED]])
+    words = SceneWords({kind: list(ids) for kind, ids in WORD_IDS.items()}, background_id=26)
+    return words, 3 * torch.eye(27), replace(batch, patch_index=torch.tensor([1]), classes=classes)
+
+
+def test_a_scene_told_by_hand(encoder: Any) -> None:
+    words, embeddings, batch = words_and_one_thing(encoder)
+    expected = torch.zeros(3, 27)
+    expected[[0, 2], 26] = 1
+    expected[1, [2, 10, 15]], expected[1, 22] = 1.0, 0.5
+    assert_close(words.told(embeddings, batch, 3), expected, atol=1e-6)
+
+
+def test_naming_by_hand(encoder: Any) -> None:
+    words, embeddings, batch = words_and_one_thing(encoder)
+    features = torch.zeros(3, 27)
+    features[1, [2, 10, 15, 21]] = 1.0  # all right but the deed
+    loss, measures = words.naming_loss(features, embeddings, batch)
+    distance = (1 + 1 + 1 + 0.25) / 3  # two empty tokens, a deed too many and half a deed missing
     score = SHARPNESS / 2  # the features' angle to each of their four words is 60 degrees
-    for column, (choice, size) in enumerate(zip(chosen, (9, 6, 4, 8), strict=True)):
-        classes = [c for c in batch.classes[:, column].tolist() if c != UNNAMED]
-        total = np.log(np.exp(score) + size - 1)
-        expected += np.mean([total - score * (c == choice) for c in classes])
-        name = list(WORDS)[column]
-        assert_close(accuracies[f"tower/{name}_accuracy"], np.mean([c == choice for c in classes]), atol=1e-6)
-    assert_close(loss, expected, atol=1e-4)
+    right = sum(np.log(np.exp(score) + size - 1) - score for size in (9, 6, 4))
+    wrong = np.log(np.exp(score) + 6)
+    assert_close(loss, distance + CHOICE_WEIGHT * (right + wrong), atol=1e-5)
+    assert_close(measures["tower/distance"], distance, atol=1e-6)
+    names = ("number", "color", "shape", "first_deed")
+    assert [measures[f"tower/{name}_accuracy"].item() for name in names] == [1, 1, 1, 0]
+    assert "tower/last_deed_accuracy" not in measures
 
 
-def test_deeds_are_named_where_both_frames_show_them() -> None:
-    scene = next(s for s in map(make_scene, range(20)) if len(s.things[0].actions) > 1)
-    thing = scene.things[0]
+def test_words_do_not_move_towards_the_tower(encoder: Any) -> None:
+    words, embeddings, batch = words_and_one_thing(encoder)
+    embeddings.requires_grad_()
+    features = torch.ones(3, 27, requires_grad=True)
+    words.naming_loss(features, embeddings, batch)[0].backward()
+    assert embeddings.grad is None and features.grad.abs().max() > 0
+    words.told(embeddings, batch, 3).square().sum().backward()
+    assert embeddings.grad is not None, "but told ones learn from what is read of them"
+
+
+def test_deeds_are_those_of_each_frame() -> None:
+    thing = next(s for s in map(make_scene, range(20)) if len(s.things[0].actions) > 1).things[0]
     action = thing.actions[0]
     start, end, deed = action.start_frame, action.end_frame, ACTIONS.index(action.kind)
-    assert [_deed(thing, *pair) for pair in ((start, start + 2), (end - 3, end - 1))] == [deed, deed]
-    assert [_deed(thing, *pair) for pair in ((start - 1, start + 1), (end - 1, end + 1))] == [UNNAMED, UNNAMED]
-    assert _deed(thing, start - 2, start - 1) == len(ACTIONS)
+    assert [_deed(thing, frame) for frame in (start - 1, start, end - 1, end)] == [UNNAMED, deed, deed, UNNAMED]
 
 
 def test_the_schedule_by_hand() -> None:

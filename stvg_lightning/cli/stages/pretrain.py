@@ -1,10 +1,11 @@
-"""The stage that makes the bundled tiny model: tower warm-up, then reading."""
+"""The stage that makes the bundled tiny model."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -13,10 +14,33 @@ from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import build_processor, build_tiny_model, build_tokenizer
 from stvg_lightning.modules.lessons import Course, Lessons, word_ids, world_texts
-from stvg_lightning.modules.pretraining import PatchNaming, Rates, TowerWarmUp, WorldReading
+from stvg_lightning.modules.pretraining import LanguageReading, Rates, SceneWords, TowerNaming, WorldReading
 from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
 
 NUM_TOKENIZER_SCENES = 300
+
+
+PARTS = {"language": LanguageReading, "tower": TowerNaming, "both": WorldReading}
+
+
+@dataclass(frozen=True)
+class PartTraining:
+    """One of the trainings that follow one another; each has its own schedule of the learning rate.
+
+    Attributes:
+        part: what learns. The language model reads scenes that words tell, the tower learns to make these words
+            of pixels, `both` read what they see.
+        courses: the lessons, one course after another.
+        rates: the largest learning rates.
+    """
+
+    part: Literal["language", "tower", "both"]
+    courses: tuple[Course, ...]
+    rates: Rates = field(default_factory=Rates)
+
+    @property
+    def num_batches(self) -> int:
+        return sum(course.num_batches for course in self.courses)
 
 
 @dataclass(frozen=True)
@@ -24,17 +48,11 @@ class TinyPretraining:
     """Make the tiny model from nothing.
 
     Attributes:
-        warm_up: the lessons of the tower alone.
-        reading: the lessons of the whole model, one after another.
-        rates: learning rates of both.
-        naming_weight: weight of naming patches while reading.
+        trainings: what learns when.
         machine: devices and precision.
     """
 
-    warm_up: tuple[Course, ...]
-    reading: tuple[Course, ...]
-    rates: Rates = field(default_factory=Rates)
-    naming_weight: float = 1.0
+    trainings: tuple[PartTraining, ...]
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self, run: Run, folder: Path) -> None:
@@ -43,27 +61,12 @@ class TinyPretraining:
         network = build_tiny_model(tokenizer)
         encoder = PromptEncoder(build_processor(tokenizer), position_rule(network.config))
         wrap_model(network, encoder)
-        naming = PatchNaming(word_ids(encoder), network.config.vision_config.out_hidden_size)
-        warm_up = TowerWarmUp(network, naming, self.rates, _num_batches(self.warm_up))
-        self._fit(run, folder / "warm_up", warm_up, encoder, self.warm_up)
-        reading = WorldReading(network, naming, self.naming_weight, self.rates, _num_batches(self.reading))
-        self._fit(run, folder / "reading", reading, encoder, self.reading)
+        words = SceneWords(word_ids(encoder), network.config.video_token_id)
+        for place, training in enumerate(self.trainings, start=1):
+            module = PARTS[training.part](network, words, training.rates, training.num_batches)
+            lessons = Lessons(encoder, run.recipe.markers, run.recipe.video.fps, training.courses)
+            fit_stream(module, lessons, folder / f"{place}_{training.part}", self.machine, training.num_batches)
         network.to(torch.bfloat16).save_pretrained(folder / "model")
         encoder.processor.save_pretrained(folder / "model")
         prompt = {"video": asdict(run.recipe.video), "markers": asdict(run.recipe.markers)}
         (folder / "model" / PROMPT_FILE).write_text(json.dumps(prompt, indent=2) + "\n")
-
-    def _fit(
-        self,
-        run: Run,
-        folder: Path,
-        module: TowerWarmUp | WorldReading,
-        encoder: PromptEncoder,
-        courses: tuple[Course, ...],
-    ) -> None:
-        lessons = Lessons(encoder, run.recipe.markers, run.recipe.video.fps, courses)
-        fit_stream(module, lessons, folder, self.machine, module.max_steps)
-
-
-def _num_batches(courses: tuple[Course, ...]) -> int:
-    return sum(course.num_batches for course in courses)

@@ -98,13 +98,15 @@ def questions_of_looks(scene: Scene, numbers: Mapping[int, int], rng: Generator,
     return [found[index] for index in rng.permutation(len(found))[:count]]
 
 
-def list_of_things(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def list_of_things(
+    scene: Scene, numbers: Mapping[int, int], rng: Generator, share_by_number: float = 0.5
+) -> tuple[str, str]:
     """A question for all things, and the list of them, in any order, with their numbers first or last.
 
     Each word stands right beside the one that it is looked up by: this is how the way from words to things is found.
     """
     things = [scene.things[index] for index in rng.permutation(len(scene.things))]
-    if rng.random() < 0.5:
+    if rng.random() < share_by_number:
         found = [f"{numbers[thing.object_id]} {thing.color} {thing.shape}" for thing in things]
         return "List all things by number.", f"{', '.join(found)}."
     found = [f"{thing.color} {thing.shape} {numbers[thing.object_id]}" for thing in things]
@@ -186,6 +188,7 @@ def tokenizer_texts(num_scenes: int) -> list[str]:
     """Texts of the world, from which a tokenizer can learn its merges."""
     texts = [f"The {color} {shape} {kind}" for color in COLORS for shape in SHAPES for kind in ACTIONS]
     texts += [f"<{tenth / 10:.1f} seconds>" for tenth in range(100)] * 5
+    texts += ["user\n", "assistant\n"] * 200  # one token each, as in large models
     rng = np.random.default_rng(17)
     for seed in range(num_scenes):
         scene = make_scene(seed)
