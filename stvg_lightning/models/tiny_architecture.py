@@ -20,6 +20,8 @@ WIDTH = 128
 PATCH_SIZE = 8
 MERGE_SIZE = 2
 FRAME_SIDE = 64
+SHARPNESS_OF_ATTENTION = 2.0
+"""First weight of the norms of queries and keys."""
 SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -127,10 +129,14 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 def build_tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGeneration:
     """The tiny model with random weights; seed torch first for the same weights.
 
-    The tower's inner levels reach the language model with weight zero at first: a warm-up of the tower's output
-    does not train them, and they would cover it with noise.
+    The tower's inner levels reach the language model with weight zero at first: training the tower's output
+    does not train them, and they would cover it with noise. Queries and keys begin sharp: to tell the red circle from
+    the red square and the blue circle, attention must favour what fits in both ways (LOG.md).
     """
     network = Qwen3VLForConditionalGeneration(build_config(tokenizer))
+    for layer in network.model.language_model.layers:
+        for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
+            nn.init.constant_(norm.weight, SHARPNESS_OF_ATTENTION)
     for merger in network.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
         nn.init.zeros_(merger.linear_fc2.bias)

@@ -41,9 +41,9 @@ MAX_QUESTIONS = 16
 MIXED_PAIRS = 8
 LessonKind = Literal["mixed", "caption", "list", "still", "video"]
 MAX_CONVERSATION_TOKENS = 256
-TASK_SHARE = 0.2
+TASK_SHARE = 0.5
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
-FORM_SHARE = 0.4
+FORM_SHARE = 0.3
 """Share of lessons that ask to write what is told as an answer: a large model needs no lesson to write a form."""
 
 WORDS = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.samples import tube_of
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
-from stvg_lightning.data.synthetic.sentences import Description
+from stvg_lightning.data.synthetic.sentences import Description, choose_description
 from stvg_lightning.tubes import Clip, Sample, Truth, encode_mask
 
 
@@ -81,11 +81,10 @@ def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: i
         rng: source of randomness.
         count: how many at most; a small scene may hold fewer.
     """
-    makers = (list_of_things, _what_is, _which_is, _what_does, _when_does, _who_does, _who_does_first, _tell_of)
-    weights = np.array([1, 1, 1, 2, 2, 1.5, 1, 1.5])
+    weights = np.array(list(MAKERS.values()))
     found: list[tuple[str, str]] = []
     for _ in range(4 * count):
-        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
+        maker = list(MAKERS)[int(rng.choice(len(MAKERS), p=weights / weights.sum()))]
         pair = maker(scene, numbers, rng)
         if pair is not None and pair not in found:
             found.append(pair)
@@ -169,6 +168,35 @@ def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[
         f"It {a.kind} from {_seconds(a.start_frame, scene)} to {_seconds(a.end_frame, scene)}." for a in thing.actions
     )
     return f"Tell of number {number}.", f"The {thing.color} {thing.shape} is number {number}. {deeds}"
+
+
+def _who_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+    description, event = choose_description(scene, rng)
+    thing = event.thing
+    who = f"The {thing.color} {thing.shape} is number {numbers[thing.object_id]}."
+    return f"Who is meant: {description.sentence()}?", who
+
+
+def _when_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+    description, event = choose_description(scene, rng)
+    action = event.action
+    when = f"It {action.kind} from {_seconds(action.start_frame, scene)} to {_seconds(action.end_frame, scene)}."
+    return f"When is meant: {description.sentence()}?", when
+
+
+MAKERS = {
+    list_of_things: 1.0,
+    _what_is: 1.0,
+    _which_is: 1.0,
+    _what_does: 2.0,
+    _when_does: 2.0,
+    _who_does: 1.5,
+    _who_does_first: 1.0,
+    _tell_of: 1.5,
+    _who_is_meant: 5.0,
+    _when_is_meant: 3.0,
+}
+"""What asks questions about a scene, and how often."""
 
 
 def _any(scene: Scene, rng: Generator) -> Thing:
