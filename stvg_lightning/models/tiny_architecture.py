@@ -130,14 +130,21 @@ def build_tiny_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditiona
     """The tiny model with random weights; seed torch first for the same weights.
 
     The tower's inner levels reach the language model with weight zero at first: training the tower's output
-    does not train them, and they would cover it with noise. Queries and keys begin sharp: to tell the red circle from
-    the red square and the blue circle, attention must favour what fits in both ways (LOG.md).
+    does not train them, and they would cover it with noise.
     """
     network = Qwen3VLForConditionalGeneration(build_config(tokenizer))
-    for layer in network.model.language_model.layers:
-        for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
-            nn.init.constant_(norm.weight, SHARPNESS_OF_ATTENTION)
     for merger in network.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
         nn.init.zeros_(merger.linear_fc2.bias)
     return network
+
+
+def sharpen_attention(network: Qwen3VLForConditionalGeneration) -> None:
+    """Let queries and keys of a language model that is to be trained from nothing begin sharp.
+
+    To tell the red circle from the red square and the blue circle, attention must favour what fits in both ways
+    (LOG.md).
+    """
+    for layer in network.model.language_model.layers:
+        for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
+            nn.init.constant_(norm.weight, SHARPNESS_OF_ATTENTION)

@@ -53,7 +53,7 @@ def scored_batch(
     """A policy that has moved since its rollout, and what it rolled out."""
     # Answers of unequal length: the end token is likely.
     adapted = adapted_copy(with_biased_head(model, {model.end_token_id: 5.5}), lora)
-    stirred(adapted, seed=1)
+    stirred(adapted, seed=4)
     module = grpo_module(
         adapted,
         GRPOSettings(max_rollouts=1, group_size=GROUP, micro_batch_prompts=1),

@@ -12,7 +12,12 @@ import torch
 from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
-from stvg_lightning.models.tiny_architecture import build_processor, build_tiny_model, build_tokenizer
+from stvg_lightning.models.tiny_architecture import (
+    build_processor,
+    build_tiny_model,
+    build_tokenizer,
+    sharpen_attention,
+)
 from stvg_lightning.modules.lessons import Course, Lessons, word_ids, world_texts
 from stvg_lightning.modules.pretraining import LanguageReading, Rates, SceneWords, TowerNaming, WorldReading
 from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
@@ -59,6 +64,7 @@ class TinyPretraining:
         seed_training(run.recipe.seed)
         tokenizer = build_tokenizer(world_texts(NUM_TOKENIZER_SCENES))
         network = build_tiny_model(tokenizer)
+        sharpen_attention(network)
         encoder = PromptEncoder(build_processor(tokenizer), position_rule(network.config))
         wrap_model(network, encoder)
         words = SceneWords(word_ids(encoder), network.config.video_token_id)
