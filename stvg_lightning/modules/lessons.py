@@ -28,7 +28,7 @@ from stvg_lightning.data.synthetic.reading import (
 )
 from stvg_lightning.data.synthetic.samples import split_seeds
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
-from stvg_lightning.data.synthetic.sentences import choose_description, reasoning_trace
+from stvg_lightning.data.synthetic.sentences import Event, choose_description, reasoning_trace, what_it_does, who_it_is
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
@@ -117,7 +117,7 @@ class LessonStream(IterableDataset):
     - `mixed`: a clip of pairs of frames from as many scenes, for the tower alone; neighbouring pairs of one scene
       differ too little to learn from.
     - `caption`: one pair and what is there by looks and number, without a question or a time. Here a language model
-      finds the way from words to things; with as few as 12 words of a question between, it does not (LOG.md).
+      finds the way from words to things soonest; a question between picture and words delays it (LOG.md).
     - `list`: one pair, and a question for all things in it.
     - `still`: one pair, and a conversation about looks and numbers.
     - `video`: a whole scene, and a conversation about what happens when.
@@ -174,11 +174,11 @@ class LessonStream(IterableDataset):
 
     def _list_row(self, rng: np.random.Generator) -> _Row:
         """One pair of frames and a list of its things, by number or by looks."""
-        return self._row_of_a_pair(rng, lambda scene, numbers, rng: [list_of_things(scene, numbers, rng)])
+        return self._row_of_a_pair(rng, partial(_one_list, share_by_number=0.5))
 
     def _caption_row(self, rng: np.random.Generator) -> _Row:
         """One pair of frames and its things by their looks; of the prompt nothing but the video stays."""
-        row = self._row_of_a_pair(rng, lambda scene, numbers, rng: [list_of_things(scene, numbers, rng, 0.0)])
+        row = self._row_of_a_pair(rng, partial(_one_list, share_by_number=0.0))
         ends = self.encoder.processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
         start, end = (row.prompt.input_ids.tolist().index(token_id) for token_id in ends)
         video = slice(start, end + 1)
@@ -310,33 +310,40 @@ def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
     )
 
 
+def _one_list(
+    scene: Scene, numbers: dict[int, int], rng: np.random.Generator, share_by_number: float
+) -> list[tuple[str, str]]:
+    return [list_of_things(scene, numbers, rng, share_by_number)]
+
+
 def _half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
     """A grounding question that asks for the object or for the time, never for both, with its gold answer."""
-    truth, thought = _asked(scene, numbers, rng)
-    who, when = thought.split(". It ")
-    spatial = rng.random() < 0.5
-    half = replace(truth, task="spatial" if spatial else "temporal")
-    return id_span.instruction(half), id_span.write(half, f"{who}." if spatial else f"It {when}")
+    truth, event = _asked(scene, numbers, rng)
+    if rng.random() < 0.5:
+        half, thought = replace(truth, task="spatial"), who_it_is(event.thing, "{target}")
+    else:
+        half, thought = replace(truth, task="temporal"), f"It {what_it_does(event.action, scene)}."
+    return id_span.instruction(half), id_span.write(half, thought)
 
 
 def _form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
     """Who and when, told in plain words, and the same in the form of an answer: nothing is to be found in the video."""
-    truth, thought = _asked(scene, numbers, rng)
+    truth, event = _asked(scene, numbers, rng)
+    thought = reasoning_trace(event, scene)
     told = thought.replace("{target}", str(truth.object_id))
     return f"Write this as an answer: {told}", id_span.write(truth, thought)
 
 
-def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, str]:
-    """A grounding question about a scene, with its truth, and the thought that leads to the answer."""
+def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, Event]:
+    """What a grounding question about a scene asks for, and the event that it is about."""
     description, event = choose_description(scene, rng)
-    thing, action = event.thing, event.action
     truth = replace(
         _unasked(scene),
         query=description.sentence(),
-        span_frames=(action.start_frame, action.end_frame),
-        object_id=numbers[thing.object_id],
+        span_frames=(event.action.start_frame, event.action.end_frame),
+        object_id=numbers[event.thing.object_id],
     )
-    return truth, reasoning_trace(event, scene)
+    return truth, event
 
 
 def _unasked(scene: Scene) -> Truth:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stvg_lightning.models.loading import PROMPT_FILE, load_model
+from stvg_lightning.models.tiny_architecture import SHARPNESS_OF_ATTENTION
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,4 +36,6 @@ def test_the_recipe_of_the_tiny_model_makes_a_model(stvg: Any, tmp_path: Path) -
     folder = tmp_path / "short" / "pretrain" / "model"
     model = load_model(str(folder))
     assert (folder / PROMPT_FILE).is_file()
+    norms = [p for name, p in model.network.named_parameters() if name.endswith(("q_norm.weight", "k_norm.weight"))]
+    assert norms and all(norm.mean() > SHARPNESS_OF_ATTENTION - 0.1 for norm in norms), "attention begins sharp"
     assert sum(p.numel() for p in model.network.parameters()) > 2_000_000

@@ -14,8 +14,18 @@ import torch
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, make_scene
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _deed
-from stvg_lightning.modules.pretraining import CHOICE_WEIGHT, SHARPNESS, SceneWords, warm_cosine_factor
+from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _covered_share, _deed, word_ids
+from stvg_lightning.modules.pretraining import (
+    CHOICE_WEIGHT,
+    SHARPNESS,
+    LanguageReading,
+    Pretraining,
+    Rates,
+    SceneWords,
+    TowerNaming,
+    WorldReading,
+    warm_cosine_factor,
+)
 from stvg_lightning.prompting import Markers
 from tests.helpers import assert_close
 
@@ -166,6 +176,66 @@ def test_words_do_not_move_towards_the_tower(encoder: Any) -> None:
     assert embeddings.grad is None and features.grad.abs().max() > 0
     words.told(embeddings, batch, 3).square().sum().backward()
     assert embeddings.grad is not None, "but told ones learn from what is read of them"
+
+
+def training(kind: type[Pretraining], model: VideoLanguageModel) -> Pretraining:
+    words = SceneWords(word_ids(model.encoder), model.network.config.video_token_id)
+    module = kind(model.network, words, Rates(), max_steps=10)
+    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    return module
+
+
+def of_other_numbers(batch: LessonBatch) -> LessonBatch:
+    """What is taught of a batch changes, and not what is seen."""
+    return replace(batch, classes=torch.cat([(batch.classes[:, :1] + 1) % 9, batch.classes[:, 1:]], dim=1))
+
+
+def in_the_dark(batch: LessonBatch) -> LessonBatch:
+    return replace(batch, prompts=replace(batch.prompts, patches=torch.zeros_like(batch.prompts.patches)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sees", "is_told", "trains_language", "trains_tower"),
+    [
+        (LanguageReading, False, True, True, False),
+        (TowerNaming, True, True, False, True),
+        (WorldReading, True, True, True, True),
+    ],
+)
+def test_what_each_training_learns_from_and_what_learns(
+    models: dict[str, VideoLanguageModel],
+    kind: type[Pretraining],
+    sees: bool,
+    is_told: bool,
+    trains_language: bool,
+    trains_tower: bool,
+) -> None:
+    model = models["qwen3_vl"]
+    batch = next(iter(stream(model.encoder, first_batch=2)))
+    module = training(kind, model)
+    loss = module.loss_of(batch)
+    assert bool(module.loss_of(in_the_dark(batch)) != loss) == sees
+    assert bool(module.loss_of(of_other_numbers(batch)) != loss) == is_told
+    trained = {id(p) for part in module.trained_parts() for p in part.parameters()}
+    parts = model.network.model
+    assert {id(p) for p in parts.language_model.parameters()} <= trained or not trains_language
+    assert any(id(p) in trained for p in parts.language_model.parameters()) == trains_language
+    assert any(id(p) in trained for p in parts.visual.parameters()) == trains_tower
+    model.network.zero_grad()
+    loss.backward()
+    embeddings, projection = model.network.get_input_embeddings().weight, parts.visual.merger.linear_fc2.weight
+    assert (embeddings.grad is not None) == trains_language
+    assert (projection.grad is not None) == trains_tower
+    model.network.zero_grad()
+
+
+def test_a_box_covers_tokens_by_hand() -> None:
+    thing = next(t for t in make_scene(0).things)
+    centers, radii = np.array([[30.0, 40.0], [34.0, 40.0]]), np.array([16.0, 16.0])
+    thing = replace(thing, centers_xy=centers, radii=radii)
+    # The mean box is 16 to 48 across and 24 to 56 down; tokens are 32 pixels wide.
+    expected = np.outer([8 / 32, 24 / 32, 0, 0], [16 / 32, 16 / 32, 0, 0]).ravel()
+    assert_close(_covered_share(thing, (0, 1), 32.0, 4), expected, atol=1e-12)
 
 
 def test_deeds_are_those_of_each_frame() -> None:

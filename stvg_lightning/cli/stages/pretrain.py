@@ -19,13 +19,20 @@ from stvg_lightning.models.tiny_architecture import (
     sharpen_attention,
 )
 from stvg_lightning.modules.lessons import Course, Lessons, word_ids, world_texts
-from stvg_lightning.modules.pretraining import LanguageReading, Rates, SceneWords, TowerNaming, WorldReading
+from stvg_lightning.modules.pretraining import (
+    LanguageReading,
+    Pretraining,
+    Rates,
+    SceneWords,
+    TowerNaming,
+    WorldReading,
+)
 from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
 
 NUM_TOKENIZER_SCENES = 300
 
-
-PARTS = {"language": LanguageReading, "tower": TowerNaming, "both": WorldReading}
+Part = Literal["language", "tower", "both"]
+PARTS: dict[Part, type[Pretraining]] = {"language": LanguageReading, "tower": TowerNaming, "both": WorldReading}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class PartTraining:
         rates: the largest learning rates.
     """
 
-    part: Literal["language", "tower", "both"]
+    part: Part
     courses: tuple[Course, ...]
     rates: Rates = field(default_factory=Rates)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.samples import tube_of
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
-from stvg_lightning.data.synthetic.sentences import Description, choose_description
+from stvg_lightning.data.synthetic.sentences import Description, choose_description, what_it_does, who_it_is
 from stvg_lightning.tubes import Clip, Sample, Truth, encode_mask
 
 
@@ -81,10 +81,10 @@ def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: i
         rng: source of randomness.
         count: how many at most; a small scene may hold fewer.
     """
-    weights = np.array(list(MAKERS.values()))
+    makers, weights = list(MAKERS), np.array(list(MAKERS.values()))
     found: list[tuple[str, str]] = []
     for _ in range(4 * count):
-        maker = list(MAKERS)[int(rng.choice(len(MAKERS), p=weights / weights.sum()))]
+        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
         pair = maker(scene, numbers, rng)
         if pair is not None and pair not in found:
             found.append(pair)
@@ -102,7 +102,8 @@ def list_of_things(
 ) -> tuple[str, str]:
     """A question for all things, and the list of them, in any order, with their numbers first or last.
 
-    Each word stands right beside the one that it is looked up by: this is how the way from words to things is found.
+    `share_by_number` is how often the numbers come first. Each word stands right beside the one that it is looked up
+    by: this is how the way from words to things is found.
     """
     things = [scene.things[index] for index in rng.permutation(len(scene.things))]
     if rng.random() < share_by_number:
@@ -117,9 +118,8 @@ def _looks_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
 
 
 def _number_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
-    looks = f"the {thing.color} {thing.shape}"
     # Said again, the looks stand beside the number that they are to find.
-    return f"Which number is {looks}?", f"{looks.capitalize()} is number {numbers[thing.object_id]}."
+    return f"Which number is the {thing.color} {thing.shape}?", who_it_is(thing, numbers[thing.object_id])
 
 
 def _what_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def _which_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple
 def _what_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
     thing = _any(scene, rng)
     name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
-    deeds = [f"{a.kind} from {_seconds(a.start_frame, scene)} to {_seconds(a.end_frame, scene)}" for a in thing.actions]
+    deeds = [what_it_does(action, scene) for action in thing.actions]
     return f"What does {name} do?", f"It {' and '.join(deeds)}."
 
 
@@ -141,8 +141,7 @@ def _when_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tupl
     thing = _any(scene, rng)
     name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
     action = thing.actions[int(rng.integers(len(thing.actions)))]
-    span = f"from {_seconds(action.start_frame, scene)} to {_seconds(action.end_frame, scene)}"
-    return f"When does it happen that {name} {action.kind}?", f"It {action.kind} {span}."
+    return f"When does it happen that {name} {action.kind}?", f"It {what_it_does(action, scene)}."
 
 
 def _who_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
@@ -164,24 +163,18 @@ def _who_does_first(scene: Scene, numbers: Mapping[int, int], rng: Generator) ->
 def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
     thing = _any(scene, rng)
     number = numbers[thing.object_id]
-    deeds = " ".join(
-        f"It {a.kind} from {_seconds(a.start_frame, scene)} to {_seconds(a.end_frame, scene)}." for a in thing.actions
-    )
-    return f"Tell of number {number}.", f"The {thing.color} {thing.shape} is number {number}. {deeds}"
+    deeds = [f"It {what_it_does(action, scene)}." for action in thing.actions]
+    return f"Tell of number {number}.", " ".join([who_it_is(thing, number), *deeds])
 
 
 def _who_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
     description, event = choose_description(scene, rng)
-    thing = event.thing
-    who = f"The {thing.color} {thing.shape} is number {numbers[thing.object_id]}."
-    return f"Who is meant: {description.sentence()}?", who
+    return f"Who is meant: {description.sentence()}?", who_it_is(event.thing, numbers[event.thing.object_id])
 
 
 def _when_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
     description, event = choose_description(scene, rng)
-    action = event.action
-    when = f"It {action.kind} from {_seconds(action.start_frame, scene)} to {_seconds(action.end_frame, scene)}."
-    return f"When is meant: {description.sentence()}?", when
+    return f"When is meant: {description.sentence()}?", f"It {what_it_does(event.action, scene)}."
 
 
 MAKERS = {
@@ -206,10 +199,6 @@ def _any(scene: Scene, rng: Generator) -> Thing:
 def _any_deed(scene: Scene, rng: Generator) -> str:
     thing = _any(scene, rng)
     return thing.actions[int(rng.integers(len(thing.actions)))].kind
-
-
-def _seconds(frame: int, scene: Scene) -> str:
-    return f"{frame / scene.settings.fps:.2f}"
 
 
 def tokenizer_texts(num_scenes: int) -> list[str]:

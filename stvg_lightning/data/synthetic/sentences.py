@@ -91,14 +91,20 @@ def _needs_words_and_time(event: Event, scene: Scene) -> bool:
     return shared or len(event.thing.actions) > 1
 
 
+def who_it_is(thing: Thing, number: int | str) -> str:
+    """A thing's looks and its number, in a sentence."""
+    return f"The {thing.color} {thing.shape} is number {number}."
+
+
+def what_it_does(action: Action, scene: Scene) -> str:
+    """An action and its seconds, in words that follow a subject."""
+    fps = scene.settings.fps
+    return f"{action.kind} from {action.start_frame / fps:.2f} to {action.end_frame / fps:.2f}"
+
+
 def reasoning_trace(event: Event, scene: Scene) -> str:
     """A short thought that leads to the answer: who the thing is, and when it acts.
 
     `{target}` stands where the thing's marker is named, since the marker is chosen when it is drawn.
     """
-    fps = scene.settings.fps
-    thing, action = event.thing, event.action
-    return (
-        f"The {thing.color} {thing.shape} is number {{target}}. "
-        f"It {action.kind} from {action.start_frame / fps:.2f} to {action.end_frame / fps:.2f}."
-    )
+    return f"{who_it_is(event.thing, '{target}')} It {what_it_does(event.action, scene)}."
