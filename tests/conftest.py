@@ -13,7 +13,7 @@ from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.data.synthetic import make_sample
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import build_tokenizer
-from stvg_lightning.modules.lessons import world_texts
+from stvg_lightning.modules.lesson_tasks import world_texts
 from stvg_lightning.tubes import Sample
 from tests.small_models import FAMILIES, build_qwen2_5_vl, build_qwen3_vl
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from stvg_lightning.answers import id_span
 from stvg_lightning.data.synthetic.reading import (
     Lesson,
     list_of_things,
@@ -24,17 +23,16 @@ from stvg_lightning.data.synthetic.reading import (
     questions,
     questions_of_looks,
     renumbered,
-    tokenizer_texts,
 )
 from stvg_lightning.data.synthetic.samples import split_seeds
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
-from stvg_lightning.data.synthetic.sentences import Event, choose_description, reasoning_trace, what_it_does, who_it_is
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.modules.lesson_tasks import form_of_an_answer, half_a_task
 from stvg_lightning.modules.optimization import check_at_least_one
 from stvg_lightning.prompting import Markers, draw_markers
-from stvg_lightning.tubes import Clip, Truth, Tube
+from stvg_lightning.tubes import Clip
 
 LARGEST_NUMBER = 9
 MAX_QUESTIONS = 16
@@ -162,9 +160,9 @@ class LessonStream(IterableDataset):
         marked = draw_markers(lesson.clip, renumbered(lesson.sample, numbers), self.markers).clip
         asked = questions(lesson.scene, numbers, rng, MAX_QUESTIONS)
         if rng.random() < FORM_SHARE:
-            asked.insert(0, _form_of_an_answer(lesson.scene, numbers, rng))
+            asked.insert(0, form_of_an_answer(lesson.scene, numbers, rng))
         if rng.random() < TASK_SHARE:
-            asked.insert(0, _half_a_task(lesson.scene, numbers, rng))
+            asked.insert(0, half_a_task(lesson.scene, numbers, rng))
         labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(marked.frames) // 2)]
         return self._encoded(marked, asked, labels)
 
@@ -314,55 +312,6 @@ def _one_list(
     scene: Scene, numbers: dict[int, int], rng: np.random.Generator, share_by_number: float
 ) -> list[tuple[str, str]]:
     return [list_of_things(scene, numbers, rng, share_by_number)]
-
-
-def _half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
-    """A grounding question that asks for the object or for the time, never for both, with its gold answer."""
-    truth, event = _asked(scene, numbers, rng)
-    if rng.random() < 0.5:
-        half, thought = replace(truth, task="spatial"), who_it_is(event.thing, "{target}")
-    else:
-        half, thought = replace(truth, task="temporal"), f"It {what_it_does(event.action, scene)}."
-    return id_span.instruction(half), id_span.write(half, thought)
-
-
-def _form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
-    """Who and when, told in plain words, and the same in the form of an answer: nothing is to be found in the video."""
-    truth, event = _asked(scene, numbers, rng)
-    thought = reasoning_trace(event, scene)
-    told = thought.replace("{target}", str(truth.object_id))
-    return f"Write this as an answer: {told}", id_span.write(truth, thought)
-
-
-def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, Event]:
-    """What a grounding question about a scene asks for, and the event that it is about."""
-    description, event = choose_description(scene, rng)
-    truth = replace(
-        _unasked(scene),
-        query=description.sentence(),
-        span_frames=(event.action.start_frame, event.action.end_frame),
-        object_id=numbers[event.thing.object_id],
-    )
-    return truth, event
-
-
-def _unasked(scene: Scene) -> Truth:
-    """What is known of a scene before anything is asked or drawn."""
-    size = scene.settings.frame_size
-    marked: dict[int, Tube] = {thing.object_id: {} for thing in scene.things}
-    return Truth(f"lesson-{scene.seed}", "", scene.settings.fps, scene.num_frames, size, size, tracks=marked)
-
-
-def world_texts(num_scenes: int) -> Iterator[str]:
-    """Texts of the world and of the grounding task, from which a tokenizer learns its merges."""
-    yield from tokenizer_texts(num_scenes)
-    rng = np.random.default_rng(19)
-    for seed in range(num_scenes):
-        scene = make_scene(seed)
-        numbers = {thing.object_id: thing.object_id for thing in scene.things}
-        yield from _half_a_task(scene, numbers, rng)
-        yield id_span.instruction(replace(_unasked(scene), query="the thing"))
-        yield f"<think>.</think><answer>Target ID: {seed % 9 + 1}, Time range: 0.50 to 1.25</answer>"
 
 
 def word_ids(encoder: PromptEncoder) -> dict[str, list[int]]:

@@ -18,7 +18,8 @@ from stvg_lightning.models.tiny_architecture import (
     build_tokenizer,
     sharpen_attention,
 )
-from stvg_lightning.modules.lessons import Course, Lessons, word_ids, world_texts
+from stvg_lightning.modules.lesson_tasks import world_texts
+from stvg_lightning.modules.lessons import Course, Lessons, word_ids
 from stvg_lightning.modules.pretraining import (
     LanguageReading,
     Pretraining,
