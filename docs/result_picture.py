@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
     truth = sample.truth
     preparation = Preparation(load_trained_encoder(recipe.model.name), recipe.video, recipe.markers, recipe.answer)
     clip = replace(preparation, video=VideoSampling(fps=truth.fps)).marked_clip(sample).clip
-    answer = preparation.read(rows["grpo"][chosen]["text"])
+    answer = preparation.read(rows["grpo"][chosen]["text"], sample.truth)
     true = TimedTube(truth.span_frames, truth.boxes_xyxy)
     frames = tubes_video(clip, true, TimedTube(*predicted_tube(answer, truth)))
     draw(frames, clip.times_seconds, truth, answer, json.loads((folder / "summary.json").read_text()))

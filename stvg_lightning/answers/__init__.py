@@ -1,7 +1,22 @@
-"""Floor 1: the languages models answer in, one module each, with `instruction`, `write` and `read`."""
+"""Floor 1: the languages models answer in, each with `instruction`, `write` and `read`."""
 
 from stvg_lightning.answers import id_span
-from stvg_lightning.answers.answer import Answer
+from stvg_lightning.answers.answer import Answer, BoxLists
+from stvg_lightning.answers.box_chain import BoxChain
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
+from stvg_lightning.answers.language import AnswerLanguage
+from stvg_lightning.answers.view import Frames, View
 
-__all__ = ["MARKER_KINDS", "Answer", "MarkerKind", "id_span", "label_of", "object_id_of"]
+__all__ = [
+    "MARKER_KINDS",
+    "Answer",
+    "AnswerLanguage",
+    "BoxChain",
+    "BoxLists",
+    "Frames",
+    "MarkerKind",
+    "View",
+    "id_span",
+    "label_of",
+    "object_id_of",
+]

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stvg_lightning.tubes import Span, Tube
+from stvg_lightning.tubes import Box, Span, Tube
+from stvg_lightning.tubes.grid import IndexSpan, TimeGrid
+
+WrittenBoxes = tuple[tuple[int, Box], ...]
+"""Index on a grid and box in pixels of the original frame, in the order written; an index may stand twice."""
+
+
+@dataclass(frozen=True)
+class BoxLists:
+    """Boxes as they were written, one for each cell of a time grid (STVG-o1).
+
+    Attributes:
+        grid: what the indices count.
+        cells: the answered first and last index, perhaps reversed or after the video; None where unreadable.
+        think: the boxes to think with; None where the language has none.
+        predicted: the boxes of the answer.
+    """
+
+    grid: TimeGrid
+    cells: IndexSpan | None
+    think: WrittenBoxes | None
+    predicted: WrittenBoxes
 
 
 @dataclass(frozen=True)
@@ -19,6 +40,7 @@ class Answer:
         thought: the reasoning, without its tags.
         well_formed: whether the text keeps the language's template from its first to its last character.
         problems: one sentence for each thing that could not be read.
+        box_lists: what a language with lists of boxes read, as it was written.
     """
 
     text: str
@@ -28,3 +50,9 @@ class Answer:
     thought: str | None = None
     well_formed: bool = False
     problems: tuple[str, ...] = ()
+    box_lists: BoxLists | None = None
+
+
+def first_of_each(boxes: WrittenBoxes) -> dict[int, Box]:
+    """Index -> box; of an index that stands twice the first one counts."""
+    return dict(reversed(boxes))

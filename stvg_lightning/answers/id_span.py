@@ -10,9 +10,13 @@ import re
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
+from stvg_lightning.answers.view import View
 from stvg_lightning.tubes import Span, Truth
 
 TASKS = ("stvg", "spatial", "temporal")
+
+NUMBERED = View()
+"""Objects labelled with numbers, as in the paper."""
 
 MARKER_NOUNS = {"number": "number", "upper": "capital letter", "lower": "small letter", "mix": "number or letter"}
 
@@ -43,12 +47,12 @@ _RANGE = re.compile(
 )
 
 
-def instruction(truth: Truth, marker_kind: MarkerKind = "number") -> str:
+def instruction(truth: Truth, view: View = NUMBERED) -> str:
     """The question put to the model: what to look for, and how to answer.
 
     Args:
         truth: gives the query and the task (`stvg`, `spatial` or `temporal`); nothing else of it is told.
-        marker_kind: how objects are labelled in the video.
+        view: tells how objects are labelled in the video.
 
     Returns:
         A few sentences; the line that shows the format holds no digits that a model could copy.
@@ -64,7 +68,7 @@ def instruction(truth: Truth, marker_kind: MarkerKind = "number") -> str:
         Give times in seconds with two decimals.
     """
     _check_task(truth)
-    _check_marker_kind(marker_kind)
+    marker_kind = _marker_kind(view)
     noun = MARKER_NOUNS[marker_kind]
     fields = {"stvg": f"Target ID: [{noun}], Time range: [start] to [end]", "spatial": f"Target ID: [{noun}]"}
     lines = [
@@ -80,14 +84,21 @@ def instruction(truth: Truth, marker_kind: MarkerKind = "number") -> str:
     return "\n".join(lines)
 
 
-def write(truth: Truth, thought: str = "", marker_kind: MarkerKind = "number") -> str:
+def holds_answer(truth: Truth) -> bool:
+    """Whether a truth knows all that its task asks for, so that `write` can write it."""
+    has_time = truth.task == "spatial" or truth.span_frames is not None
+    has_object = truth.task == "temporal" or truth.object_id is not None
+    return has_time and has_object
+
+
+def write(truth: Truth, thought: str = "", view: View = NUMBERED) -> str:
     """A gold answer.
 
     Args:
         truth: holds what its task asks for: `object_id`, `span_frames`, or both.
         thought: the reasoning, in which `{target}` stands for the target's label; a short neutral
             sentence where it is empty.
-        marker_kind: how objects are labelled in the video.
+        view: tells how objects are labelled in the video.
 
     Returns:
         `<think>...</think><answer>...</answer>`; `read` gives it back to 0.005 seconds.
@@ -101,7 +112,7 @@ def write(truth: Truth, thought: str = "", marker_kind: MarkerKind = "number") -
         '<think>It is 3.</think><answer>Target ID: 3, Time range: 4.50 to 9.20</answer>'
     """
     _check_task(truth)
-    _check_marker_kind(marker_kind)
+    marker_kind = _marker_kind(view)
     label = "" if truth.task == "temporal" else label_of(_object_id(truth), marker_kind)
     times = "" if truth.task == "spatial" else "{:.2f} to {:.2f}".format(*_span_seconds(truth))
     if re.search(r"</?(?:think|answer)>", thought, re.IGNORECASE):
@@ -115,7 +126,7 @@ def write(truth: Truth, thought: str = "", marker_kind: MarkerKind = "number") -
     return f"<think>{thought}</think><answer>{', '.join(fields)}</answer>"
 
 
-def read(text: str, marker_kind: MarkerKind = "number") -> Answer:
+def read(text: str, view: View = NUMBERED) -> Answer:
     """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
 
     The last `<answer>...</answer>` counts, and in it the first `Target ID:` and the first `Time range:`.
@@ -125,7 +136,7 @@ def read(text: str, marker_kind: MarkerKind = "number") -> Answer:
 
     Args:
         text: the completion.
-        marker_kind: how objects are labelled in the video.
+        view: tells how objects are labelled in the video.
 
     Returns:
         The answer; `span_seconds` is as written, so perhaps reversed or outside the video.
@@ -135,7 +146,7 @@ def read(text: str, marker_kind: MarkerKind = "number") -> Answer:
         >>> answer.object_ids, answer.span_seconds, answer.well_formed, answer.problems
         ((3,), (4.5, 9.2), True, ())
     """
-    _check_marker_kind(marker_kind)
+    marker_kind = _marker_kind(view)
     thought, well_formed = _thought(text), _is_well_formed(text)
     content = _last_answer(text)
     if content is None:
@@ -213,9 +224,10 @@ def _check_task(truth: Truth) -> None:
         raise ValueError(f"truth {truth.id!r}: object-ID answers know the tasks {', '.join(TASKS)}, not {truth.task!r}")
 
 
-def _check_marker_kind(marker_kind: str) -> None:
-    if marker_kind not in MARKER_KINDS:
-        raise ValueError(f"marker kind {marker_kind!r} is unknown: choose from {', '.join(MARKER_KINDS)}")
+def _marker_kind(view: View) -> MarkerKind:
+    if view.marker_kind not in MARKER_KINDS:
+        raise ValueError(f"marker kind {view.marker_kind!r} is unknown: choose from {', '.join(MARKER_KINDS)}")
+    return view.marker_kind
 
 
 def _object_id(truth: Truth) -> int:

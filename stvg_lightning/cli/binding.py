@@ -14,8 +14,10 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Union
 
+from stvg_lightning.answers import AnswerLanguage
 from stvg_lightning.rewards import WeightedSum, load_term
 from stvg_lightning.rewards.loading import load_object
 
@@ -88,6 +90,8 @@ def bind(annotation: Any, value: Any, where: str) -> Any:
     if origin in (dict, Mapping):
         table = _mapping(value, where)
         return {key: bind(arguments[1], item, f"{where}.{key}") for key, item in table.items()}
+    if annotation is AnswerLanguage:
+        return _language(value, where)
     if annotation is types.ModuleType or origin is Callable or annotation is Callable:
         return import_path(_text(value, where), where)
     return _plain(annotation, value, where)
@@ -144,13 +148,22 @@ def _rewards(value: Any, where: str) -> WeightedSum:
         weight = _plain(float, options.pop("weight", 1.0), f"{place}.weight")
         path = _text(options.pop(USE), f"{place}.{USE}")
         try:
-            terms[name] = (load_term(path, options), weight)
+            terms[name] = (load_term(path, options, partial(call_with, where=place)), weight)
         except ValueError as error:
             raise RecipeError(f"{place}: {error}") from error
     try:
         return WeightedSum(terms)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _language(path: Any, where: str) -> AnswerLanguage:
+    """An answer language named by its path alone: a module, or a class whose keys all keep their defaults."""
+    found = import_path(_text(path, where), where)
+    language = call_with(found, {}, where) if inspect.isclass(found) else found
+    if not isinstance(language, AnswerLanguage):
+        raise RecipeError(f"{where}: {path} is no answer language: it lacks instruction, holds_answer, write or read")
+    return language
 
 
 def _union(choices: tuple[Any, ...], value: Any, where: str) -> Any:

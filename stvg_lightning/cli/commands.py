@@ -10,19 +10,21 @@ import sys
 from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from stvg_lightning.answers import Answer, MarkerKind
-from stvg_lightning.cli.binding import RecipeError, import_path
+from stvg_lightning.answers import Answer, AnswerLanguage, Frames, MarkerKind, View
+from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_json_lines, read_predictions, read_truths
+
+if TYPE_CHECKING:
+    from stvg_lightning.data.video import VideoSampling
 
 EXPECTED = (ValueError, OSError, NonFiniteLoss)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -104,7 +106,7 @@ def score(options: Namespace) -> int:
 
     truths = {truth.id: truth for truth in read_truths(options.truth)}
     predictions = {prediction.id: prediction for prediction in read_predictions(options.predictions, truths)}
-    language = import_path(f"stvg_lightning.answers.{options.language}", "--language")
+    language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language}", "--language")
     rows = [
         score_answer(_answer_of(predictions.get(id_), truth, language, options.markers), truth)
         for id_, truth in truths.items()
@@ -138,7 +140,8 @@ def reward(options: Namespace) -> int:
     recipe.rewards.setup()
     context = RewardContext(progress=1.0)  # as at the end of a training
     for id_, indices in groups.items():
-        answers = [recipe.answer.read(completions[index][1], recipe.markers.kind) for index in indices]
+        view = _view(truths[id_], recipe.video, recipe.markers.kind)
+        answers = [recipe.answer.read(completions[index][1], view) for index in indices]
         scored = recipe.rewards.score(answers, truths[id_], context)
         for index, rewarded in zip(indices, scored, strict=True):
             rows[index] = {"id": id_, "terms": rewarded.terms, "total": rewarded.total}
@@ -206,16 +209,23 @@ def _with_base(files: list[Path]) -> list[Path]:
     return files
 
 
-def _answer_of(prediction: Prediction | None, truth: Truth, language: ModuleType, markers: MarkerKind) -> Answer:
+def _answer_of(prediction: Prediction | None, truth: Truth, language: AnswerLanguage, markers: MarkerKind) -> Answer:
     """A prediction as an answer; a missing one is an empty answer, which scores 0."""
     if prediction is None:
         return Answer("", problems=("no prediction",))
     if prediction.text is not None:
-        return language.read(prediction.text, markers)
+        return language.read(prediction.text, View(markers, Frames.untouched(truth)))
     span = prediction.span_seconds
     if span is None and prediction.span_frames is not None:
         span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps
     return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy)
+
+
+def _view(truth: Truth, video: VideoSampling, markers: MarkerKind) -> View:
+    """How a model would see a question; its frames only where the recipe tells what their sides are multiples of."""
+    from stvg_lightning.data.video import shown_frames
+
+    return View(markers, None if video.side_multiple is None else shown_frames(truth, video, video.side_multiple))
 
 
 def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: WeightedSum) -> Table:

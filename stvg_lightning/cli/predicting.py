@@ -6,12 +6,11 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from stvg_lightning.answers import id_span
+from stvg_lightning.answers import AnswerLanguage, id_span
 from stvg_lightning.cli.binding import bind
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.data.annotations import tube_of_masks
@@ -42,7 +41,7 @@ def predict_video(options: Namespace) -> dict[str, Any]:
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     preparation = Preparation(model.encoder, video, markers, language)
     text = ModelPredictor(model, preparation)([sample])[0]
-    answer = preparation.read(text)
+    answer = preparation.read(text, sample.truth)
     span_frames, boxes = predicted_tube(answer, sample.truth)
     out = options.out or Path(f"{options.video.stem}_predicted.mp4")
     clip = replace(preparation, video=VideoSampling(fps=SHOWN_FPS)).marked_clip(sample).clip
@@ -78,7 +77,7 @@ def _sample(options: Namespace) -> Sample:
     return Sample(asked, options.video, extras.masks, extras.categories)
 
 
-def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, ModuleType, Dtype]:
+def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, AnswerLanguage, Dtype]:
     """Sampling, markers, language, precision: of the named recipe, of the model's run, or stored with the model."""
     run_recipe = Path(options.model).parent.parent / "recipe.yaml"
     is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
@@ -89,4 +88,5 @@ def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, ModuleType
     prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
     stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}
     video = bind(VideoSampling, stored.get("video", {}), str(prompt_file))
-    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), id_span, "float32"
+    language: AnswerLanguage = id_span
+    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), language, "float32"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from stvg_lightning.answers import AnswerLanguage
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import BASE, Stage
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
@@ -51,7 +51,7 @@ class Recipe:
     model: ModelChoice
     video: VideoSampling
     markers: Markers
-    answer: ModuleType
+    answer: AnswerLanguage
     rewards: WeightedSum
     stages: Mapping[str, Stage]
     seed: int = 0

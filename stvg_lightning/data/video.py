@@ -13,7 +13,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stvg_lightning.tubes import Clip
+from stvg_lightning.answers import Frames
+from stvg_lightning.tubes import Clip, Truth
 
 
 class UnreadableVideo(ValueError):
@@ -26,7 +27,9 @@ class VideoSampling:
 
     `fps` frames are taken for each second, at least `min_frames`, at most `max_frames`.
     `total_pixels` is the budget of one video, over all its frames (STVG-R1: 1.6 million, as released
-    2048 * 28 * 28); `min_frame_pixels` and `max_frame_pixels` bound a single frame.
+    2048 * 28 * 28); `min_frame_pixels` and `max_frame_pixels` bound a single frame, `longest_side` its sides.
+    `side_multiple` is what both sides are multiples of, as the model's own processor says it: only commands that
+    load no model need it here.
     """
 
     fps: float = 2.0
@@ -35,6 +38,8 @@ class VideoSampling:
     total_pixels: int = 2048 * 28 * 28
     min_frame_pixels: int = 16 * 28 * 28
     max_frame_pixels: int = 768 * 28 * 28
+    longest_side: int | None = None
+    side_multiple: int | None = None
 
     def __post_init__(self) -> None:
         if not self.fps > 0:
@@ -91,6 +96,9 @@ def resized_size(
     """
     if max(height, width) / min(height, width) > 200:
         raise ValueError(f"a frame of {width} x {height} pixels is too narrow: the ratio of its sides exceeds 200")
+    if sampling.longest_side and max(height, width) > sampling.longest_side:
+        scale = sampling.longest_side / max(height, width)
+        height, width = round(height * scale), round(width * scale)
     most = min(sampling.max_frame_pixels, sampling.total_pixels * frames_per_step / num_frames)
     most = max(most, sampling.min_frame_pixels)
     sides = [max(side_multiple, round(side / side_multiple) * side_multiple) for side in (height, width)]
@@ -103,6 +111,16 @@ def resized_size(
         scale = math.sqrt(sampling.min_frame_pixels / (height * width))
         sides = [math.ceil(side * scale / side_multiple) * side_multiple for side in (height, width)]
     return sides[0], sides[1]
+
+
+def shown_frames(truth: Truth, sampling: VideoSampling, side_multiple: int, frames_per_step: int = 2) -> Frames:
+    """Which frames of a truth's video a model reads, and at what size; nothing is decoded.
+
+    Arguments and errors are those of `sampled_frame_indices` and `resized_size`.
+    """
+    indices = sampled_frame_indices(truth.num_frames, truth.fps, sampling, frames_per_step)
+    height, width = resized_size(truth.height, truth.width, len(indices), sampling, side_multiple, frames_per_step)
+    return Frames(indices, width, height, truth.width, truth.height, truth.fps, truth.num_frames)
 
 
 @dataclass(frozen=True)

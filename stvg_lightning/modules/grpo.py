@@ -135,7 +135,6 @@ class GRPO(LightningModule):
     def score(self, batch: GroundingBatch, rollouts: Rollouts) -> ScoredRollouts:
         """Read and reward every completion, and turn rewards into advantages (equations 6 and 7)."""
         started = perf_counter()
-        answers = [self.preparation.read(text) for text in rollouts.texts]
         rewarded: list[RewardedAnswer] = []
         num_unreadable = 0
         size = self.settings.group_size
@@ -144,8 +143,9 @@ class GRPO(LightningModule):
             group = slice(question * size, (question + 1) * size)
             progress = min(batch.number / self.settings.max_rollouts, 1.0)
             context = RewardContext(self.global_step, progress, tuple(lengths[group]), marked)
-            rewarded += self.rewards.score(answers[group], truth, context)
-            num_unreadable += sum(bool(missing_parts(answer, truth)) for answer in answers[group])
+            answers = [self.preparation.read(text, truth) for text in rollouts.texts[group]]
+            rewarded += self.rewards.score(answers, truth, context)
+            num_unreadable += sum(bool(missing_parts(answer, truth)) for answer in answers)
         totals = torch.tensor([answer.total for answer in rewarded], device=self.device).view(-1, size)
         advantages = self.objective.advantages(totals).flatten()
         seconds = {**rollouts.seconds, "reward": perf_counter() - started}

@@ -8,21 +8,31 @@ from stvg_lightning.rewards.base import (
     WeightedSum,
     reward,
 )
+from stvg_lightning.rewards.box_consistency import box_consistency
+from stvg_lightning.rewards.box_lists import BoxAgreement
+from stvg_lightning.rewards.box_spatial import BoxSpatial
+from stvg_lightning.rewards.box_think import BoxThink
 from stvg_lightning.rewards.continuous_spatial import continuous_spatial
 from stvg_lightning.rewards.coupled_object_id import CoupledObjectId
 from stvg_lightning.rewards.format import well_formed
+from stvg_lightning.rewards.index_temporal_iou import IndexTemporalIoU
 from stvg_lightning.rewards.loading import load_object, load_term
 from stvg_lightning.rewards.object_id import ObjectId
 from stvg_lightning.rewards.temporal_iou import temporal_iou
 
 __all__ = [
+    "BoxAgreement",
+    "BoxSpatial",
+    "BoxThink",
     "CoupledObjectId",
+    "IndexTemporalIoU",
     "ObjectId",
     "RewardContext",
     "RewardError",
     "RewardTerm",
     "RewardedAnswer",
     "WeightedSum",
+    "box_consistency",
     "continuous_spatial",
     "load_object",
     "load_term",

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +15,15 @@ from typing import Any
 from stvg_lightning.rewards.base import RewardTerm
 
 
-def load_term(path: str, options: Mapping[str, Any] | None = None) -> RewardTerm:
+def load_term(
+    path: str, options: Mapping[str, Any] | None = None, build: Callable[..., Any] | None = None
+) -> RewardTerm:
     """Load a reward term.
 
     Args:
         path: `package.module.name`, or `path/to/file.py:name`, relative to the working directory.
         options: arguments of a term that is a class, by name; a class without any is built with its defaults.
+        build: `(class, options) -> term`, where options must become something else first.
 
     Returns:
         The term.
@@ -37,7 +40,7 @@ def load_term(path: str, options: Mapping[str, Any] | None = None) -> RewardTerm
     options = options or {}
     if inspect.isclass(found):
         _check_options(path, found, options)
-        found = found(**options)
+        found = build(found, options) if build else found(**options)
     elif options:
         raise ValueError(f"{path} is a function and has no options, but was given {', '.join(options)}")
     if not isinstance(found, RewardTerm):

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
-from stvg_lightning.answers.answer import Answer
-from stvg_lightning.data.video import VideoSampling, decode_frames, resized_size, sampled_frame_indices
+from stvg_lightning.answers import Answer, AnswerLanguage, Frames, View
+from stvg_lightning.data.video import VideoSampling, decode_frames, shown_frames
 from stvg_lightning.models.prompts import EncodedPrompt, PromptEncoder
 from stvg_lightning.prompting import MarkedClip, Markers, draw_markers
 from stvg_lightning.tubes import Sample, Truth
-
-
-@runtime_checkable
-class AnswerLanguage(Protocol):
-    """What `answers` modules offer: an instruction, a gold answer, and a reader."""
-
-    instruction: Callable[..., str]
-    write: Callable[..., str]
-    read: Callable[..., Answer]
 
 
 @dataclass(frozen=True)
@@ -50,9 +40,12 @@ class Preparation:
         Raises:
             UnreadableVideo: the video cannot be decoded.
         """
-        truth = sample.truth
-        indices = sampled_frame_indices(truth.num_frames, truth.fps, self.video, self.encoder.frames_per_step)
-        return draw_markers(decode_frames(sample.video, indices, truth.fps), sample, self.markers)
+        indices = self.shown_frames(sample.truth).indices
+        return draw_markers(decode_frames(sample.video, indices, sample.truth.fps), sample, self.markers)
+
+    def shown_frames(self, truth: Truth) -> Frames:
+        """Which frames of a truth's video the model reads, and at what size; nothing is decoded."""
+        return shown_frames(truth, self.video, self.encoder.side_multiple, self.encoder.frames_per_step)
 
     def __call__(self, sample: Sample) -> Example:
         """Prepare one sample.
@@ -62,28 +55,19 @@ class Preparation:
         """
         truth = sample.truth
         marked = self.marked_clip(sample)
-        height, width = resized_size(
-            truth.height,
-            truth.width,
-            len(marked.clip.frames),
-            self.video,
-            self.encoder.side_multiple,
-            self.encoder.frames_per_step,
-        )
+        frames = self.shown_frames(truth)
+        view = View(self.markers.kind, frames)
         # Without markers to see, a question of time must not speak of them.
         asked = truth if self.markers.draw else replace(truth, tracks={})
-        instruction = self.language.instruction(asked, self.markers.kind)
-        prompt = self.encoder.encode(marked.clip, instruction, height, width)
-        return Example(truth, prompt, self._gold(sample), marked.marked_seconds)
+        instruction = self.language.instruction(asked, view)
+        prompt = self.encoder.encode(marked.clip, instruction, frames.height, frames.width)
+        return Example(truth, prompt, self._gold(sample, view), marked.marked_seconds)
 
-    def _gold(self, sample: Sample) -> str | None:
-        truth = sample.truth
-        lacks_time = truth.task != "spatial" and truth.span_frames is None
-        lacks_object = truth.task != "temporal" and truth.object_id is None
-        if lacks_time or lacks_object:
+    def _gold(self, sample: Sample, view: View) -> str | None:
+        if not self.language.holds_answer(sample.truth):
             return None
-        return self.language.write(truth, sample.thought, self.markers.kind)
+        return self.language.write(sample.truth, sample.thought, view)
 
-    def read(self, text: str) -> Answer:
-        """Read a completion in the answer language."""
-        return self.language.read(text, self.markers.kind)
+    def read(self, text: str, truth: Truth) -> Answer:
+        """Read a completion in the answer language, as an answer to a truth's question."""
+        return self.language.read(text, View(self.markers.kind, self.shown_frames(truth)))

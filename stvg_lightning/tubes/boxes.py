@@ -47,6 +47,37 @@ def paired_box_iou(
     return shared / union.where(union > 0, 1.0)
 
 
+def paired_box_giou(
+    first_xyxy: Float[Tensor, "*batch 4"], second_xyxy: Float[Tensor, "*batch 4"]
+) -> Float[Tensor, "*batch"]:
+    """Generalised IoU of each pair of boxes (arXiv 1902.09630): IoU less the share of the hull that neither covers.
+
+    Args:
+        first_xyxy: boxes in pixels, or in any unit both arguments share.
+        second_xyxy: boxes of the same shape.
+
+    Returns:
+        GIoU in [-1, 1]; -1 where the hull of both has no area.
+
+    Example:
+        >>> paired_box_giou(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[3.0, 0, 4, 1]]))
+        tensor([-0.5000])
+    """
+    shared = box_intersections(first_xyxy, second_xyxy)
+    union = box_areas(first_xyxy) + box_areas(second_xyxy) - shared
+    hull = box_areas(
+        torch.cat(
+            [
+                torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2]),
+                torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:]),
+            ],
+            dim=-1,
+        )
+    )
+    iou = shared / union.where(union > 0, 1.0)
+    return iou - 1 + (union / hull.where(hull > 0, 1.0)).where(hull > 0, 0.0)
+
+
 def box_iou_matrix(
     first_xyxy: Float[Tensor, "first 4"], second_xyxy: Float[Tensor, "second 4"]
 ) -> Float[Tensor, "first second"]:

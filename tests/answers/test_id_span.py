@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvg_lightning.answers import MARKER_KINDS, Answer, id_span
+from stvg_lightning.answers import MARKER_KINDS, Answer, View, id_span
 from stvg_lightning.tubes import Truth
 
 
@@ -42,8 +42,8 @@ tagless = st.text(max_size=60).filter(lambda text: not re.search("</?(think|answ
 @given(truths(), tagless, st.sampled_from(MARKER_KINDS))
 @settings(deadline=None)
 def test_what_is_written_is_read_back(truth: Truth, thought: str, kind: str) -> None:
-    text = id_span.write(truth, thought, kind)
-    answer = id_span.read(text, kind)
+    text = id_span.write(truth, thought, View(kind))
+    answer = id_span.read(text, View(kind))
     assert answer.problems == () and answer.well_formed and answer.text == text
     assert answer.object_ids == (() if truth.task == "temporal" else (truth.object_id,))
     if truth.task == "spatial":
@@ -65,7 +65,7 @@ def test_the_written_format_is_the_papers(task: str, expected: str) -> None:
 
 
 def test_the_thought_names_the_target_by_its_label() -> None:
-    text = id_span.write(truth_of(), "It is {target}, {brace}: {target}.", "upper")
+    text = id_span.write(truth_of(), "It is {target}, {brace}: {target}.", View("upper"))
     assert text == "<think>It is C, {brace}: C.</think><answer>Target ID: C, Time range: 4.00 to 10.00</answer>"
     assert "object 3" in id_span.read(id_span.write(truth_of())).thought
     assert "3" not in id_span.read(id_span.write(truth_of("temporal"))).thought
@@ -83,13 +83,13 @@ def test_a_thought_with_tags_and_an_unknown_marker_kind_are_refused() -> None:
     for function in (id_span.write, id_span.instruction):
         # Under test beartype refuses it first, with an error of its own.
         with pytest.raises((ValueError, TypeError), match=r"number.*upper.*lower.*mix"):
-            function(truth_of(), marker_kind="roman")
+            function(truth_of(), view=View("roman"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", id_span.TASKS)
 @pytest.mark.parametrize("kind", MARKER_KINDS)
 def test_the_instruction_is_short_and_tells_nothing(task: str, kind: str) -> None:
-    text = id_span.instruction(truth_of(task), kind)
+    text = id_span.instruction(truth_of(task), View(kind))
     assert len(text.split()) <= 70
     assert '"the man sits down"' in text
     assert not re.search("[0-9]", text), "a digit could be copied as an answer"
@@ -141,7 +141,7 @@ def test_answers_as_models_write_them(content: str, object_ids: tuple[int, ...],
     ],
 )
 def test_letters(content: str, kind: str, object_ids: tuple[int, ...]) -> None:
-    assert id_span.read(answer_text(content), kind).object_ids == object_ids
+    assert id_span.read(answer_text(content), View(kind)).object_ids == object_ids
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ PIECES = [
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=60).map("".join)), st.sampled_from(MARKER_KINDS))
 @settings(max_examples=300, deadline=None)
 def test_no_text_makes_reading_raise(text: str, kind: str) -> None:
-    answer = id_span.read(text, kind)
+    answer = id_span.read(text, View(kind))
     assert answer.text == text
     assert all(object_id >= 1 for object_id in answer.object_ids)
     if answer.span_seconds is not None:
@@ -246,7 +246,7 @@ def test_long_hostile_texts_are_read_in_time(unit: str, opening: str) -> None:
     text = opening + unit * (LONG // len(unit))
     text = text + ("!</answer>" if opening else "")
     started = time.perf_counter()
-    id_span.read(text, "mix")
+    id_span.read(text, View("mix"))
     assert time.perf_counter() - started < 1.0
 
 

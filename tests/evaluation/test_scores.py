@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvg_lightning.answers import Answer, id_span
+from stvg_lightning.answers import Answer, View, id_span
 from stvg_lightning.evaluation import (
     METRICS,
     metric_values,
@@ -230,7 +230,7 @@ def test_any_text_gets_a_row(text: str) -> None:
 @pytest.mark.parametrize("task", id_span.TASKS)
 def test_the_gold_answer_scores_one(task: str, kind: str) -> None:
     truth = truth_of(task)
-    row = score_answer(id_span.read(id_span.write(truth, marker_kind=kind), kind), truth)
+    row = score_answer(id_span.read(id_span.write(truth, view=View(kind)), View(kind)), truth)
     assert all(row[key] in (1.0, True, None) for key in ("tIoU", "sIoU", "vIoU", "object_id_correct"))
     assert row["problems"] == []
 

@@ -76,7 +76,9 @@ def naive_loss(module: GRPO, samples: Samples, scored: ScoredRollouts) -> tuple[
         prompt = preparation_of(adapted.model)(sample).prompt
         rewards = []
         for row in range(question * GROUP, (question + 1) * GROUP):
-            rewards.append(roundness.__wrapped__(module.preparation.read(rollouts.texts[row]), sample.truth))
+            rewards.append(
+                roundness.__wrapped__(module.preparation.read(rollouts.texts[row], sample.truth), sample.truth)
+            )
         for member in range(GROUP):
             row = question * GROUP + member
             advantage = (rewards[member] - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-4)

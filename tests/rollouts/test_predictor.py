@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stvg_lightning.answers import id_span
+from stvg_lightning.answers import View, id_span
 from stvg_lightning.data.video import UnreadableVideo, VideoSampling
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.prompting import Markers
@@ -58,8 +58,8 @@ def test_preparation_asks_the_question_and_knows_the_gold_answer(
     sampling = VideoSampling(fps=4.0, min_frame_pixels=1024, max_frame_pixels=1024)
     example = Preparation(model.encoder, sampling, markers, id_span)(sample)
     text = model.encoder.processor.tokenizer.decode(example.prompt.input_ids)
-    assert id_span.instruction(sample.truth, "upper") in text
-    assert example.gold == id_span.write(sample.truth, sample.thought, "upper")
+    assert id_span.instruction(sample.truth, View("upper")) in text
+    assert example.gold == id_span.write(sample.truth, sample.thought, View("upper"))
     assert example.truth is sample.truth
     grid = example.prompt.grid_thw.tolist()[0]
     assert grid[1:] == [4, 4], "32 x 32 pixels in patches of 8"
@@ -85,6 +85,6 @@ def test_an_unreadable_video_is_named(models: dict[str, VideoLanguageModel], wor
         preparation_of(models["qwen3_vl"])(broken)
 
 
-def test_reading_uses_the_markers_kind(models: dict[str, VideoLanguageModel]) -> None:
+def test_reading_uses_the_markers_kind(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
     preparation = replace(preparation_of(models["qwen3_vl"]), markers=Markers(kind="lower"))
-    assert preparation.read("<answer>Target ID: c</answer>").object_ids == (3,)
+    assert preparation.read("<answer>Target ID: c</answer>", world_samples[0].truth).object_ids == (3,)

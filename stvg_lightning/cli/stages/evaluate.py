@@ -116,7 +116,7 @@ def evaluation_row(
     example: Example, text: str, num_tokens: int, preparation: Preparation, rewards: WeightedSum
 ) -> dict[str, Any]:
     """The scores of one completion, with its query and every reward term as at the end of a training."""
-    answer = preparation.read(text)
+    answer = preparation.read(text, example.truth)
     context = RewardContext(progress=1.0, completion_tokens=(num_tokens,), marked_seconds=example.marked_seconds)
     rewarded = rewards.score([answer], example.truth, context)[0]
     row = score_answer(answer, example.truth)

@@ -92,5 +92,5 @@ def _gallery(run: Run, evaluation: Evaluate, rows: dict[str, list[dict]], count:
         truth = samples[id_].truth
         smooth = replace(preparation, video=VideoSampling(fps=min(truth.fps, MAX_SHOWN_FPS)))
         clip = smooth.marked_clip(samples[id_]).clip
-        items.append(gallery_item(choice, truth, clip, preparation.read(texts[id_]), shown_model))
+        items.append(gallery_item(choice, truth, clip, preparation.read(texts[id_], truth), shown_model))
     return items

@@ -1,0 +1,43 @@
+"""The thinking reward of STVG-o1 (equation 9): what the answered boxes gain over those thought of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.rewards.base import RewardContext
+from stvg_lightning.rewards.box_lists import BoxAgreement, lists_of
+from stvg_lightning.tubes import Truth
+
+
+@dataclass(frozen=True)
+class BoxThink:
+    """`R_k = max(R_spa^p - R_spa^t, 0)`, with a weight (lambda_k) of 0.5 in the paper.
+
+    From a weight of 1 on a worse thought costs nothing any more: what it loses in `BoxSpatial` comes back here.
+    """
+
+    agreement: BoxAgreement = field(default_factory=BoxAgreement)
+
+    @property
+    def low(self) -> float:
+        return 0.0
+
+    @property
+    def high(self) -> float:
+        return self.agreement.best - self.agreement.worst
+
+    def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
+        """The reward of each answer.
+
+        Raises:
+            ValueError: a language without a list to think with.
+        """
+        return [self._gain(answer, truth) for answer in answers]
+
+    def _gain(self, answer: Answer, truth: Truth) -> float:
+        lists, agreement = lists_of(answer), self.agreement
+        if lists.think is None:
+            raise ValueError("without a list of boxes to think with there is no think reward: leave the term out")
+        return max(agreement.of(lists.predicted, lists, truth) - agreement.of(lists.think, lists, truth), 0.0)

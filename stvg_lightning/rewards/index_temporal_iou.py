@@ -1,0 +1,50 @@
+"""The temporal reward of STVG-o1: overlap of the answered and the true indices (equation 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.rewards.base import RewardContext
+from stvg_lightning.rewards.box_lists import lists_of, true_cells
+from stvg_lightning.tubes import Truth, span_iou
+from stvg_lightning.tubes.grid import index_span_iou
+
+Interval = Literal["inclusive", "continuous"]
+
+
+@dataclass(frozen=True)
+class IndexTemporalIoU:
+    """IoU of the answered and the true first and last index; 0 where no time could be read.
+
+    Attributes:
+        interval: `inclusive` counts indices, `5 - 7` being three, as the paper's `|T_cap|` does (equation 7);
+            `continuous` takes the numbers for the ends of intervals, `5 - 7` being two long.
+
+    Raises:
+        ValueError: an unknown interval.
+    """
+
+    interval: Interval = "inclusive"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.interval not in get_args(Interval):
+            raise ValueError(f"interval {self.interval!r} is unknown: choose from {', '.join(get_args(Interval))}")
+
+    def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
+        """The reward of each answer."""
+        return [self._overlap(answer, truth) for answer in answers]
+
+    def _overlap(self, answer: Answer, truth: Truth) -> float:
+        lists = lists_of(answer)
+        true = true_cells(lists, truth)
+        if lists.cells is None:
+            return 0.0
+        if self.interval == "inclusive":
+            return index_span_iou(lists.cells, true)
+        (start, end), (true_start, true_end) = lists.cells, true
+        return span_iou((float(start), float(end)), (float(true_start), float(true_end)))
