@@ -19,7 +19,6 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
-from stvg_lightning.answers.answer import Answer
 from stvg_lightning.evaluation import missing_parts
 from stvg_lightning.models.adapters import AdaptedModel
 from stvg_lightning.models.forward import VideoFeatures, encode_videos
@@ -70,7 +69,6 @@ class ScoredRollouts:
     """Everything a step knows of its batch before the first update."""
 
     rollouts: Rollouts
-    answers: list[Answer]
     num_unreadable: int
     rewarded: list[RewardedAnswer]
     rewards: Float[Tensor, "prompts group"]
@@ -149,7 +147,7 @@ class GRPO(LightningModule):
         totals = torch.tensor([answer.total for answer in rewarded], device=self.device).view(-1, size)
         advantages = self.objective.advantages(totals).flatten()
         seconds = {**rollouts.seconds, "reward": perf_counter() - started}
-        return ScoredRollouts(rollouts, answers, num_unreadable, rewarded, totals, advantages, seconds)
+        return ScoredRollouts(rollouts, num_unreadable, rewarded, totals, advantages, seconds)
 
     def accumulate_gradients(
         self, batch: GroundingBatch, scored: ScoredRollouts, features: VideoFeatures
@@ -218,7 +216,7 @@ class GRPO(LightningModule):
             "reward/total": rewards.mean(),
             "reward/total_spread": rewards.std(dim=1).mean(),
             "rollout/equal_groups": (rewards == rewards[:, :1]).all(dim=1).float().mean(),
-            "rollout/parse_failures": scored.num_unreadable / len(scored.answers),
+            "rollout/parse_failures": scored.num_unreadable / len(scored.rewarded),
             "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),
             "rollout/truncated": rollouts.truncated.float().mean(),
             "grpo/gradient_norm": gradient_norm,

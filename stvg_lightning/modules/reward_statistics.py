@@ -13,7 +13,7 @@ from stvg_lightning.rewards import RewardedAnswer
 def reward_values(
     rewarded: Sequence[RewardedAnswer], all_gather: Callable[[Tensor], Tensor], device: torch.device | str = "cpu"
 ) -> dict[str, float]:
-    """Each term's mean and spread over the answers to which it applies.
+    """Each term's mean and spread over the answers to which it applies, and the means of what terms note.
 
     Every process gets the same names, also where a term applies to none of its own questions: what is
     logged over processes must have the same names everywhere.
@@ -25,16 +25,19 @@ def reward_values(
 
     Returns:
         `reward/NAME` and `reward/NAME_spread` (the population's standard deviation); a term that applies
-        to no answer anywhere is left out.
+        to no answer anywhere is left out. `reward/NAME/NOTE` for notes.
     """
-    names = list(rewarded[0].terms)
+    names, notes = list(rewarded[0].terms), list(rewarded[0].notes)
     given = [[value for answer in rewarded if (value := answer.terms[name]) is not None] for name in names]
+    given += [[answer.notes[name] for answer in rewarded] for name in notes]
     own = [[len(values), sum(values), sum(value * value for value in values)] for values in given]
-    sums = all_gather(torch.tensor(own, dtype=torch.float64, device=device)).reshape(-1, len(names), 3).sum(dim=0)
+    sums = all_gather(torch.tensor(own, dtype=torch.float64, device=device)).reshape(-1, len(given), 3).sum(dim=0)
     values = {}
-    for name, (count, total, squares) in zip(names, sums.tolist(), strict=True):
-        if count:
-            mean = total / count
-            values[f"reward/{name}"] = mean
+    for name, (count, total, squares) in zip([*names, *notes], sums.tolist(), strict=True):
+        if not count:
+            continue
+        mean = total / count
+        values[f"reward/{name}"] = mean
+        if name in names:
             values[f"reward/{name}_spread"] = max(squares / count - mean * mean, 0.0) ** 0.5
     return values

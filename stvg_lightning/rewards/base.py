@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload, runtime_checkable
 
 from stvg_lightning.answers import Answer
@@ -53,8 +53,9 @@ class RewardTerm(Protocol):
     """One term of a reward: called with a group of answers to one question, it gives one value for each.
 
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
-    also have `setup()`, called once before training; `on_epoch_start(epoch)`; and `state_dict()` with
-    `load_state_dict(state)`, if it keeps anything that a resumed run needs.
+    also have `setup()`, called once before training; `on_epoch_start(epoch)`; `state_dict()` with
+    `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weight(weight)`, to warn
+    of a weight that defeats it; and `notes(answer, truth)`, name -> number, of which trainings log the means.
     """
 
     @property
@@ -126,10 +127,14 @@ def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0
 
 @dataclass(frozen=True)
 class RewardedAnswer:
-    """The rewards of one answer: each term's unweighted value (None: does not apply), and the weighted total."""
+    """The rewards of one answer: each term's unweighted value (None: does not apply), and the weighted total.
+
+    `notes` are what terms tell besides, to be watched and never added: `TERM/NOTE` -> a number.
+    """
 
     terms: dict[str, float | None]
     total: float
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,9 @@ class WeightedSum:
         for name, (_, weight) in self.terms.items():
             if not math.isfinite(weight):
                 raise ValueError(f"the weight of reward term {name!r} must be finite, not {weight}")
+        for term, weight in self.terms.values():
+            if hasattr(term, "check_weight"):
+                term.check_weight(weight)
 
     def score(
         self, answers: Sequence[Answer], truth: Truth, context: RewardContext | None = None
@@ -184,8 +192,16 @@ class WeightedSum:
         for index in range(len(answers)):
             terms = {name: values[name][index] for name in self.terms}
             total = sum(self.terms[name][1] * value for name, value in terms.items() if value is not None)
-            rewarded.append(RewardedAnswer(terms, float(total)))
+            rewarded.append(RewardedAnswer(terms, float(total), self._notes(answers[index], truth)))
         return rewarded
+
+    def _notes(self, answer: Answer, truth: Truth) -> dict[str, float]:
+        noting = {name: term for name, (term, _) in self.terms.items() if hasattr(term, "notes")}
+        return {
+            f"{name}/{note}": float(value)
+            for name, term in noting.items()
+            for note, value in term.notes(answer, truth).items()
+        }
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""

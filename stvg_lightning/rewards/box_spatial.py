@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
-from stvg_lightning.rewards.box_lists import BoxAgreement, lists_of
+from stvg_lightning.rewards.box_lists import BoxAgreement, lists_of, shared_truth
 from stvg_lightning.tubes import Truth
 
 
@@ -16,7 +16,7 @@ class BoxSpatial:
     """`R_s = R_spa^t + R_spa^p`: the agreement of both lists with the truth, added (equation 8).
 
     It is 0 where the answered and the true time share nothing, and may be negative where they do: with bad boxes an
-    answer earns more by missing the time. The formula is the paper's; trainings log the share of such answers.
+    answer earns more by missing the time. The formula is the paper's; trainings log how often either happens.
     """
 
     agreement: BoxAgreement = field(default_factory=BoxAgreement)
@@ -32,6 +32,11 @@ class BoxSpatial:
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; of a language without thinking, the predicted list's alone."""
         return [self._of_both(answer, truth) for answer in answers]
+
+    def notes(self, answer: Answer, truth: Truth) -> dict[str, float]:
+        """Whether the times share nothing (`empty`), and whether the reward is below what that earns (`negative`)."""
+        empty = not shared_truth(lists_of(answer), truth)
+        return {"empty": float(empty), "negative": float(self._of_both(answer, truth) < 0)}
 
     def _of_both(self, answer: Answer, truth: Truth) -> float:
         lists = lists_of(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.rewards.box_lists import BoxAgreement, lists_of
 from stvg_lightning.tubes import Truth
+
+LOGGER = logging.getLogger("stvg_lightning.rewards")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,13 @@ class BoxThink:
     @property
     def high(self) -> float:
         return self.agreement.best - self.agreement.worst
+
+    def check_weight(self, weight: float) -> None:
+        """Warn of a weight with which thinking badly is free."""
+        if weight >= 1:
+            LOGGER.warning(
+                "a think reward of weight %g pays for worse boxes in the thought: below 1 it does not", weight
+            )
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer.

@@ -12,6 +12,7 @@ from tests.helpers import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+STVG_O1 = ROOT / "recipes" / "stvg_o1.yaml"
 
 
 def lines(path: Path, *records: dict[str, Any]) -> Path:
@@ -167,3 +168,37 @@ def test_a_reward_that_raises_is_named_with_the_sample(
     printed = stvg(*arguments)
     assert "reward term 'mine' on sample 'a' raised ZeroDivisionError" in printed.message
     assert "there is no 'brokn'" in stvg(*arguments[:2], f"rewards.mine={own}:brokn", *arguments[3:]).message
+
+
+BOX_TRUTH = {
+    "id": "a", "query": "q", "fps": 10, "num_frames": 100, "width": 672, "height": 504, "span_frames": [50, 80],
+    "boxes_xyxy": {str(frame): [20, 20, 60, 40] for frame in range(50, 80)},
+}  # fmt: skip
+
+
+def test_the_rewards_of_stvg_o1_by_hand(tmp_path: Path, stvg: Any) -> None:
+    """The video is shown at half its size, 336 x 252: in its pixels the true box is 10, 10, 30, 20."""
+    truths, completions = tmp_path / "truths.jsonl", tmp_path / "completions.jsonl"
+    truths.write_text(json.dumps(BOX_TRUTH) + "\n")
+    exact = ", ".join(f"{second}. [10, 10, 30, 20]" for second in (5, 6, 7))
+    moved = ", ".join(f"{second}. [20, 10, 40, 20]" for second in (5, 6, 7))
+    shape = "<time> 5 - 7 </time> <think_bbox> {} </think_bbox> <pred_bbox> {} </pred_bbox>"
+    texts = [shape.format(exact, exact), shape.format(moved, exact), "soon"]
+    completions.write_text("".join(json.dumps({"id": "a", "text": text}) + "\n" for text in texts))
+    printed = stvg("reward", STVG_O1, "--samples", truths, "--completions", completions)
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    moved_score = 1 / 3 - 20 / 336
+    worked = [
+        {"format": 1, "consistency": 1, "temporal": 1, "spatial": 2, "think": 0},
+        {"format": 1, "consistency": 1, "temporal": 1, "spatial": 1 + moved_score, "think": 1 - moved_score},
+        {"format": 0, "consistency": 0, "temporal": 0, "spatial": 0, "think": 0},
+    ]
+    for row, expected in zip(rows, worked, strict=True):
+        assert list(row["terms"]) == list(expected)
+        assert_close(list(row["terms"].values()), list(expected.values()))
+    assert_close([row["total"] for row in rows], [5.0, 4 + moved_score + 0.5 * (1 - moved_score), 0.0])
+    without = stvg(
+        "reward", STVG_O1, "video.side_multiple=null",
+        "--samples", truths, "--completions", completions,
+    )  # fmt: skip
+    assert without.code != 0 and "frames" in without.message

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stvg_lightning.answers import Answer, BoxChain, Frames, View
+from stvg_lightning.modules.reward_statistics import reward_values
 from stvg_lightning.rewards import (
     BoxAgreement,
     BoxSpatial,
@@ -18,6 +19,7 @@ from stvg_lightning.rewards import (
     IndexTemporalIoU,
     RewardContext,
     RewardTerm,
+    WeightedSum,
     box_consistency,
 )
 from stvg_lightning.tubes import Truth
@@ -188,3 +190,25 @@ def test_the_spatial_reward_is_the_papers_loop(
         total += shared / union - (hull - union) / hull - l1
     expected = 0.0 if start > end else total / (end - start + 1) + empty
     assert_close(score(BoxSpatial(), answer, truth), expected)
+
+
+def test_what_pays_for_missing_the_time_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    total = WeightedSum({"spatial": (BoxSpatial(), 1.0), "think": (BoxThink(), 0.5)})
+    assert not caplog.messages
+    answers = [
+        said("5 - 7", EXACT, EXACT),
+        said("5 - 7", listed(s5=AWAY, s6=AWAY, s7=AWAY), listed(s5=AWAY, s6=AWAY, s7=AWAY)),
+        said("0 - 1", EXACT, EXACT),
+    ]
+    rewarded = total.score(answers, TRUTH)
+    assert [answer.notes for answer in rewarded] == [
+        {"spatial/empty": 0.0, "spatial/negative": 0.0},
+        {"spatial/empty": 0.0, "spatial/negative": 1.0},
+        {"spatial/empty": 1.0, "spatial/negative": 0.0},
+    ]
+    means = reward_values(rewarded, all_gather=lambda tensor: tensor)
+    assert_close(means["reward/spatial/empty"], 1 / 3)
+    assert_close(means["reward/spatial/negative"], 1 / 3)
+    assert "reward/spatial/empty_spread" not in means
+    WeightedSum({"spatial": (BoxSpatial(), 1.0), "think": (BoxThink(), 1.0)})
+    assert "weight 1 pays for worse boxes" in caplog.text
