@@ -1,6 +1,6 @@
 """Floor 1: the languages models answer in, each with `instruction`, `write` and `read`."""
 
-from stvg_lightning.answers import id_span
+from stvg_lightning.answers import id_span, timesteps
 from stvg_lightning.answers.answer import Answer, BoxLists
 from stvg_lightning.answers.box_chain import BoxChain
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
@@ -19,4 +19,5 @@ __all__ = [
     "id_span",
     "label_of",
     "object_id_of",
+    "timesteps",
 ]

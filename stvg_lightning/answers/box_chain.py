@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from stvg_lightning.answers.answer import Answer, BoxLists, first_of_each
+from stvg_lightning.answers.reading import between, is_row_of_tags
 from stvg_lightning.answers.view import Frames, View
 from stvg_lightning.tubes import Box, Truth, span_seconds_to_frames
 from stvg_lightning.tubes.grid import IndexSpan, TimeGrid, interpolated
@@ -151,8 +152,8 @@ class BoxChain:
             text,
             span_seconds=None if cells is None else grid.seconds_of(cells),
             boxes_xyxy=_filled(box_lists),
-            thought=_between(text, "think_bbox") if self.think else None,
-            well_formed=self._is_well_formed(text),
+            thought=between(text, "think_bbox") if self.think else None,
+            well_formed=is_row_of_tags(text, "time", *self._list_tags),
             problems=tuple(problems),
             box_lists=box_lists,
         )
@@ -172,18 +173,9 @@ class BoxChain:
         scale_x = frames.original_width / widths[self.coordinates]
         return grid, scale_x, frames.original_height / heights[self.coordinates]
 
-    def _is_well_formed(self, text: str) -> bool:
-        """Whether the text is the pairs of tags in their order, blanks between them, and nothing else."""
-        rest = text.strip()
-        for tag in ("time", *self._list_tags):
-            if text.count(f"<{tag}>") != 1 or text.count(f"</{tag}>") != 1 or not rest.startswith(f"<{tag}>"):
-                return False
-            rest = rest.partition(f"</{tag}>")[2].lstrip()
-        return not rest
-
 
 def _read_cells(text: str, problems: list[str]) -> IndexSpan | None:
-    content = _between(text, "time")
+    content = between(text, "time")
     if content is None:
         problems.append("no <time>...</time>")
         return None
@@ -196,7 +188,7 @@ def _read_cells(text: str, problems: list[str]) -> IndexSpan | None:
 
 def _read_list(text: str, tag: str, problems: list[str]) -> Iterator[tuple[int, Box]]:
     """Index and box of every entry, as written and in that order."""
-    content = _between(text, tag)
+    content = between(text, tag)
     if content is None:
         problems.append(f"no <{tag}>...</{tag}>")
         return
@@ -226,13 +218,6 @@ def _filled(lists: BoxLists) -> dict[int, Box] | None:
     written = {grid.frame_of(i): box for i, box in boxes.items() if first <= i <= min(last, grid.num_cells - 1)}
     answered = span_seconds_to_frames(grid.seconds_of(lists.cells), grid.fps, grid.num_frames)
     return interpolated(written, answered) if written else None
-
-
-def _between(text: str, tag: str) -> str | None:
-    """What stands between the first opening tag and the next closing one, or None."""
-    _, opening, rest = text.partition(f"<{tag}>")
-    content, closing, _ = rest.partition(f"</{tag}>")
-    return content if opening and closing else None
 
 
 def _frames(view: View) -> Frames:

@@ -10,6 +10,7 @@ import re
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
+from stvg_lightning.answers.reading import CLOSING, OPENING, between, is_row_of_tags, last_answer, read_span
 from stvg_lightning.answers.view import View
 from stvg_lightning.tubes import Span, Truth
 
@@ -26,24 +27,13 @@ QUESTIONS = {
     "temporal": "Find the time during which this happens:",
 }
 
-LONGEST_NUMBER = 32
-"""Digits beyond which a written time is no time; it keeps hostile texts cheap to read."""
-
 MOST_IDS = 1000
 """Object ids read from one answer; no video holds more, and a text that repeats itself may list more."""
 
-# All patterns below run on text whose blanks are collapsed to single spaces, and repeat no two groups that
-# could match the same characters: reading takes time proportional to the length of the text.
-_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE | re.ASCII)
 _ID_FIELD = re.compile(r"target ?ids? ?[:=]", re.IGNORECASE | re.ASCII)
 _TIME_FIELD = re.compile(r"time ?range ?[:=]", re.IGNORECASE | re.ASCII)
-_OPENING, _CLOSING = r"""[ \[({"'*#]{0,4}""", r"""[ \])}"'*]{0,4}"""
 _ID = re.compile(
-    rf"{_OPENING}([a-z0-9]+)(?![a-z0-9_]|\.[0-9]){_CLOSING}([,;&] ?(?:and\b)?|and\b)?", re.IGNORECASE | re.ASCII
-)
-_SECONDS = r"([0-9]+(?:\.[0-9]*)?)(?![0-9]|[.:][0-9]|e[+-]?[0-9]) ?(?:s|secs?|seconds?)?"
-_RANGE = re.compile(
-    rf"{_OPENING}{_SECONDS}{_CLOSING}(?:to\b|and\b|[-\u2013\u2014]){_OPENING}{_SECONDS}", re.IGNORECASE | re.ASCII
+    rf"{OPENING}([a-z0-9]+)(?![a-z0-9_]|\.[0-9]){CLOSING}([,;&] ?(?:and\b)?|and\b)?", re.IGNORECASE | re.ASCII
 )
 
 
@@ -147,15 +137,15 @@ def read(text: str, view: View = NUMBERED) -> Answer:
         ((3,), (4.5, 9.2), True, ())
     """
     marker_kind = _marker_kind(view)
-    thought, well_formed = _thought(text), _is_well_formed(text)
-    content = _last_answer(text)
+    thought, well_formed = between(text, "think"), is_row_of_tags(text, "think", "answer")
+    content = last_answer(text)
     if content is None:
         problems = ("no <answer>...</answer>",)
         return Answer(text, thought=thought, well_formed=well_formed, problems=problems)
     content = " ".join(content.split())
     id_field, time_field = _ID_FIELD.search(content), _TIME_FIELD.search(content)
     object_ids = _read_ids(content, id_field.end(), marker_kind) if id_field else ()
-    span_seconds = _read_span(content, time_field.end()) if time_field else None
+    span_seconds = read_span(content, time_field.end()) if time_field else None
     found = []
     if id_field and not object_ids:
         found.append(f"no {MARKER_NOUNS[marker_kind]} follows {_excerpt(content, id_field.start())}")
@@ -164,33 +154,6 @@ def read(text: str, view: View = NUMBERED) -> Answer:
     if not id_field and not time_field:
         found.append(f"neither 'Target ID:' nor 'Time range:' in {_excerpt(content, 0)}")
     return Answer(text, span_seconds, object_ids, None, thought, well_formed, tuple(found))
-
-
-def _last_answer(text: str) -> str | None:
-    """What stands in the last closed pair of answer tags, the innermost one where they nest."""
-    content, opened_at = None, None
-    for tag in _ANSWER_TAG.finditer(text):
-        if not tag[1]:
-            opened_at = tag.end()
-        elif opened_at is not None:
-            content, opened_at = text[opened_at : tag.start()], None
-    return content
-
-
-def _thought(text: str) -> str | None:
-    """What stands between the first think tag and the next closing one, or None."""
-    _, opening, rest = text.partition("<think>")
-    thought, closing, _ = rest.partition("</think>")
-    return thought.strip() if opening and closing else None
-
-
-def _is_well_formed(text: str) -> bool:
-    """Whether the stripped text is one think pair, blanks, and one answer pair, and nothing else."""
-    text = text.strip()
-    if any(text.count(tag) != 1 for tag in ("<think>", "</think>", "<answer>", "</answer>")):
-        return False
-    head, _, tail = text.partition("</think>")
-    return head.startswith("<think>") and tail.lstrip().startswith("<answer>") and tail.endswith("</answer>")
 
 
 def _read_ids(content: str, position: int, marker_kind: MarkerKind) -> tuple[int, ...]:
@@ -206,13 +169,6 @@ def _read_ids(content: str, position: int, marker_kind: MarkerKind) -> tuple[int
         if match[2] is None:
             break
     return tuple(object_ids)
-
-
-def _read_span(content: str, position: int) -> Span | None:
-    match = _RANGE.match(content, position)
-    if match is None or max(len(match[1]), len(match[2])) > LONGEST_NUMBER:
-        return None
-    return float(match[1]), float(match[2])
 
 
 def _excerpt(content: str, position: int) -> str:

@@ -131,22 +131,23 @@ def reward(options: Namespace) -> int:
     truths = {truth.id: truth for truth in read_truths(options.samples)}
     groups: dict[str, list[int]] = defaultdict(list)
     completions = read_completions(options.completions)
-    for index, (id_, _) in enumerate(completions):
-        if id_ not in truths:
+    for index, completion in enumerate(completions):
+        if completion.id not in truths:
             places = [place for place, _ in read_json_lines(options.completions)]
-            raise ValueError(f"{places[index]}: there is no sample {id_!r} in {options.samples}")
-        groups[id_].append(index)
+            raise ValueError(f"{places[index]}: there is no sample {completion.id!r} in {options.samples}")
+        groups[completion.id].append(index)
     rows: list[dict[str, Any]] = [{} for _ in completions]
     recipe.rewards.setup()
-    context = RewardContext(progress=1.0)  # as at the end of a training
     for id_, indices in groups.items():
         view = _view(truths[id_], recipe.video, recipe.markers.kind)
-        answers = [recipe.answer.read(completions[index][1], view) for index in indices]
+        answers = [recipe.answer.read(completions[index].text, view) for index in indices]
+        # Progress as at the end of a training.
+        context = RewardContext(progress=1.0, discriminator_boxes=[completions[index].boxes_xyxy for index in indices])
         scored = recipe.rewards.score(answers, truths[id_], context)
         for index, rewarded in zip(indices, scored, strict=True):
             rows[index] = {"id": id_, "terms": rewarded.terms, "total": rewarded.total}
     if options.table:
-        Console().print(rewards_table(rows, [text for _, text in completions], recipe.rewards))
+        Console().print(rewards_table(rows, [completion.text for completion in completions], recipe.rewards))
     else:
         for row in rows:
             print(json.dumps(row))

@@ -14,23 +14,27 @@ from stvg_lightning.rewards.box_spatial import BoxSpatial
 from stvg_lightning.rewards.box_think import BoxThink
 from stvg_lightning.rewards.continuous_spatial import continuous_spatial
 from stvg_lightning.rewards.coupled_object_id import CoupledObjectId
+from stvg_lightning.rewards.dynamic_spatio_temporal import DynamicSpatioTemporal
 from stvg_lightning.rewards.format import well_formed
 from stvg_lightning.rewards.index_temporal_iou import IndexTemporalIoU
 from stvg_lightning.rewards.loading import load_object, load_term
 from stvg_lightning.rewards.object_id import ObjectId
 from stvg_lightning.rewards.temporal_iou import temporal_iou
+from stvg_lightning.rewards.timestamps_in_thought import TimestampsInThought
 
 __all__ = [
     "BoxAgreement",
     "BoxSpatial",
     "BoxThink",
     "CoupledObjectId",
+    "DynamicSpatioTemporal",
     "IndexTemporalIoU",
     "ObjectId",
     "RewardContext",
     "RewardError",
     "RewardTerm",
     "RewardedAnswer",
+    "TimestampsInThought",
     "WeightedSum",
     "box_consistency",
     "continuous_spatial",

@@ -218,13 +218,24 @@ def read_predictions(path: Path, truths: Mapping[str, Truth] | None = None) -> l
     return predictions
 
 
-def read_completions(path: Path) -> list[tuple[str, str]]:
-    """`(id, text)` of every line `{"id", "text"}`, in order; lines that share an id are a group."""
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote as an answer to a question, and the boxes that a spatial discriminator found for it."""
+
+    id: str
+    text: str
+    boxes_xyxy: Tube | None = None
+
+
+def read_completions(path: Path) -> list[Completion]:
+    """Every line `{"id", "text"}`, with or without `boxes_xyxy`, in order; lines that share an id are a group."""
     completions = []
     for where, record in read_json_lines(path):
         try:
-            check_keys(record, ("id", "text"), ("id", "text"))
-            completions.append((read_text(record["id"], "id"), read_text(record["text"], "text", may_be_empty=True)))
+            check_keys(record, ("id", "text", "boxes_xyxy"), ("id", "text"))
+            boxes = read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", LARGEST_COUNT))
+            text = read_text(record["text"], "text", may_be_empty=True)
+            completions.append(Completion(read_text(record["id"], "id"), text, boxes))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     return completions

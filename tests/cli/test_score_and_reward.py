@@ -202,3 +202,22 @@ def test_the_rewards_of_stvg_o1_by_hand(tmp_path: Path, stvg: Any) -> None:
         "--samples", truths, "--completions", completions,
     )  # fmt: skip
     assert without.code != 0 and "frames" in without.message
+
+
+def test_a_completion_may_carry_a_discriminators_boxes(tmp_path: Path, stvg: Any) -> None:
+    truths, completions, recipe = (tmp_path / name for name in ("truths.jsonl", "completions.jsonl", "recipe.yaml"))
+    truths.write_text(json.dumps(BOX_TRUTH) + "\n")
+    recipe.write_text(
+        "answer: stvg_lightning.answers.timesteps\n"
+        "rewards:\n  temporal_iou: null\n  object_id: null\n  format: null\n"
+        "  spatio_temporal: {use: stvg_lightning.rewards.DynamicSpatioTemporal, weight: 2.0}\n"
+    )
+    line = {"id": "a", "text": "<think>so</think><answer>5.00 to 7.00</answer>"}
+    boxes = {"50": [20, 20, 60, 40], "60": [20, 20, 60, 30], "75": [0, 0, 1, 1]}
+    completions.write_text(json.dumps(line) + "\n" + json.dumps({**line, "boxes_xyxy": boxes}) + "\n")
+    printed = stvg("reward", QUICKSTART, recipe, "--samples", truths, "--completions", completions)
+    rows = [json.loads(row) for row in printed.out.splitlines()]
+    overlap = 2 / 3
+    expected = [overlap, overlap + overlap**2 * 0.75]
+    assert_close([row["terms"]["spatio_temporal"] for row in rows], expected)
+    assert_close([row["total"] for row in rows], [2 * value for value in expected])

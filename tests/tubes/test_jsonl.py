@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stvg_lightning.tubes import TASKS, Truth
 from stvg_lightning.tubes.jsonl import (
+    Completion,
     Prediction,
     parse_truth,
     prediction_from_json,
@@ -305,7 +306,7 @@ def test_prediction_files(tmp_path: Path) -> None:
 
 def test_completions_may_share_an_id(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", {"id": "a", "text": "x"}, {"id": "a", "text": ""})
-    assert read_completions(path) == [("a", "x"), ("a", "")]
+    assert read_completions(path) == [Completion("a", "x"), Completion("a", "")]
     write_lines(path, {"id": "a", "text": "x"}, {"id": "a"})
     with pytest.raises(ValueError, match=rf"^{path}:2: key 'text' is missing"):
         read_completions(path)

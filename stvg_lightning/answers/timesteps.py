@@ -1,0 +1,101 @@
+"""Answers of time with a thought (SARL-STG, supplement, Figure 3): `<think>...</think><answer>4.50 to 9.22</answer>`.
+
+Between the two may stand `<timestep>...</timestep>`, a list of the moments thought of. Where the thing is, another
+model tells: the answer holds the time alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from stvg_lightning.answers.answer import Answer
+from stvg_lightning.answers.reading import between, is_row_of_tags, last_answer, read_span
+from stvg_lightning.answers.view import View
+from stvg_lightning.tubes import Truth
+
+TASKS = ("stvg", "temporal")
+
+_ANY_TAG = re.compile(r"</?(?:think|timestep|answer)>", re.IGNORECASE)
+
+
+def instruction(truth: Truth, view: View | None = None) -> str:
+    """The question put to the model; the line that shows the format holds no digits that a model could copy.
+
+    Args:
+        truth: gives the query; nothing else of it is told.
+        view: not needed: times are seconds of the video, whatever frames are shown.
+
+    Raises:
+        ValueError: a task other than `stvg` and `temporal`.
+    """
+    _check_task(truth)
+    return "\n".join(
+        [
+            f'Find the time during which this happens: "{truth.query}"',
+            "Think inside <think></think>, list the times that matter inside <timestep></timestep>, then answer in "
+            "this format:",
+            "<answer>[start] to [end]</answer>",
+            "Give times in seconds with two decimals.",
+        ]
+    )
+
+
+def holds_answer(truth: Truth) -> bool:
+    """Whether a truth knows its span, so that `write` can write it."""
+    return truth.span_frames is not None
+
+
+def write(truth: Truth, thought: str = "", view: View | None = None) -> str:
+    """A gold answer.
+
+    Args:
+        truth: holds a span.
+        thought: the reasoning; a short neutral sentence, which names the times, where it is empty.
+        view: not needed.
+
+    Raises:
+        ValueError: another task, a truth without a span, or a thought that holds a tag or speaks of a label.
+    """
+    _check_task(truth)
+    if truth.span_seconds is None:
+        raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no span_frames to write")
+    if _ANY_TAG.search(thought) or "{target}" in thought:
+        raise ValueError(f"the thought of truth {truth.id!r} holds a tag, or speaks of a label: {thought!r}")
+    times = "{:.2f} to {:.2f}".format(*truth.span_seconds)
+    return f"<think>{thought or f'It happens from {times} seconds.'}</think><answer>{times}</answer>"
+
+
+def read(text: str, view: View | None = None) -> Answer:
+    """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
+
+    The last `<answer>...</answer>` counts. The template is kept where the text is one `<think>`, perhaps one
+    `<timestep>`, and one `<answer>`, and the answer two times of which the first comes before the second.
+
+    Returns:
+        The answer; its thought is what stands in `<think>` and `<timestep>`, on lines of their own.
+
+    Example:
+        >>> answer = read("<think>from 4.5 on</think><answer>4.50 to 9.22</answer>")
+        >>> answer.span_seconds, answer.thought, answer.well_formed
+        ((4.5, 9.22), 'from 4.5 on', True)
+    """
+    thoughts = [content for tag in ("think", "timestep") if (content := between(text, tag)) is not None]
+    thought = "\n".join(thoughts) if thoughts else None
+    content = last_answer(text)
+    if content is None:
+        return Answer(text, thought=thought, problems=("no <answer>...</answer>",))
+    span = read_span(" ".join(content.split()), 0)
+    problems = () if span else (f"no two times in seconds stand in {content[:40]!r}",)
+    in_order = is_row_of_tags(text, "think", "answer") or is_row_of_tags(text, "think", "timestep", "answer")
+    return Answer(
+        text,
+        span_seconds=span,
+        thought=thought,
+        well_formed=in_order and span is not None and span[0] < span[1],
+        problems=problems,
+    )
+
+
+def _check_task(truth: Truth) -> None:
+    if truth.task not in TASKS:
+        raise ValueError(f"truth {truth.id!r}: answers of time know the tasks {', '.join(TASKS)}, not {truth.task!r}")
