@@ -29,6 +29,7 @@ def test_the_recipe_of_the_tiny_model_makes_a_model(stvg: Any, tmp_path: Path) -
                   - {{kind: video, num_batches: 1, batch_size: 2, num_scenes: 4}}
               - {{part: tower, courses: [{{kind: mixed, num_batches: 1, batch_size: 2, num_scenes: 4}}]}}
               - {{part: both, courses: [{{kind: still, num_batches: 1, batch_size: 2, num_scenes: 4}}]}}
+              - {{part: reader, courses: [{{kind: video, num_batches: 1, batch_size: 2, num_scenes: 4}}]}}
         """
     )
     printed = stvg("run", ROOT / "recipes" / "tiny_pretrain.yaml", overlay)

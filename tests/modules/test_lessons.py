@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -178,7 +180,7 @@ def test_words_do_not_move_towards_the_tower(encoder: Any) -> None:
     assert embeddings.grad is not None, "but told ones learn from what is read of them"
 
 
-def training(kind: type[Pretraining], model: VideoLanguageModel) -> Pretraining:
+def training(kind: Callable[..., Pretraining], model: VideoLanguageModel) -> Pretraining:
     words = SceneWords(word_ids(model.encoder), model.network.config.video_token_id)
     module = kind(model.network, words, Rates(), max_steps=10)
     module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
@@ -192,6 +194,21 @@ def of_other_numbers(batch: LessonBatch) -> LessonBatch:
 
 def in_the_dark(batch: LessonBatch) -> LessonBatch:
     return replace(batch, prompts=replace(batch.prompts, patches=torch.zeros_like(batch.prompts.patches)))
+
+
+def test_a_reader_leaves_its_words_alone(models: dict[str, VideoLanguageModel]) -> None:
+    model = models["qwen3_vl"]
+    batch = next(iter(stream(model.encoder, first_batch=2)))
+    for learns_words in (False, True):
+        module = training(partial(LanguageReading, learns_words=learns_words), model)
+        module.configure_optimizers()
+        model.network.zero_grad()
+        module.loss_of(batch).backward()
+        assert (module.embeddings().grad is not None) == learns_words
+        assert all(p.grad is not None for p in model.network.model.language_model.layers.parameters())
+        module.on_fit_end()
+        assert module.embeddings().requires_grad, "a training that follows learns them again"
+    model.network.zero_grad()
 
 
 @pytest.mark.parametrize(

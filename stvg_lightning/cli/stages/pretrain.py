@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,8 +34,13 @@ from stvg_lightning.modules.trainer import Machine, fit_stream, seed_training
 
 NUM_TOKENIZER_SCENES = 300
 
-Part = Literal["language", "tower", "both"]
-PARTS: dict[Part, type[Pretraining]] = {"language": LanguageReading, "tower": TowerNaming, "both": WorldReading}
+Part = Literal["language", "reader", "tower", "both"]
+PARTS: dict[Part, Callable[..., Pretraining]] = {
+    "language": LanguageReading,
+    "reader": partial(LanguageReading, learns_words=False),
+    "tower": TowerNaming,
+    "both": WorldReading,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class PartTraining:
 
     Attributes:
         part: what learns. The language model reads scenes that words tell, the tower learns to make these words
-            of pixels, `both` read what they see.
+            of pixels, `both` read what they see; the `reader` is the language model without its words, which a tower
+            has learned to make.
         courses: the lessons, one course after another.
         rates: the largest learning rates.
     """
