@@ -215,14 +215,17 @@ def _filled(lists: BoxLists) -> dict[int, Box] | None:
         return None
     grid, (first, last) = lists.grid, lists.cells
     boxes = first_of_each(lists.predicted)
-    written = {grid.frame_of(i): box for i, box in boxes.items() if first <= i <= min(last, grid.num_cells - 1)}
+    written = {grid.starts_frames[i]: box for i, box in boxes.items() if first <= i <= min(last, grid.num_cells - 1)}
     answered = span_seconds_to_frames(grid.seconds_of(lists.cells), grid.fps, grid.num_frames)
     return interpolated(written, answered) if written else None
 
 
 def _frames(view: View) -> Frames:
     if view.frames is None:
-        raise ValueError("answers in boxes count the frames that a model is shown: a view with frames is needed")
+        raise ValueError(
+            "answers in boxes count the frames that a model is shown, and these are not known here: name a recipe "
+            "that tells them, with video.side_multiple where no model is loaded (`stvg score --recipe`)"
+        )
     return view.frames
 
 

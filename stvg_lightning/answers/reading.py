@@ -21,6 +21,7 @@ _SECONDS = r"([0-9]+(?:\.[0-9]*)?)(?![0-9]|[.:][0-9]|e[+-]?[0-9]) ?(?:s|secs?|se
 _RANGE = re.compile(
     rf"{OPENING}{_SECONDS}{CLOSING}(?:to\b|and\b|[-\u2013\u2014]){OPENING}{_SECONDS}", re.IGNORECASE | re.ASCII
 )
+_RANGE_ALONE = re.compile(rf"{_RANGE.pattern}{CLOSING}[.!]?$", _RANGE.flags)
 
 
 def last_answer(text: str) -> str | None:
@@ -51,12 +52,13 @@ def is_row_of_tags(text: str, *tags: str) -> bool:
     return not rest
 
 
-def read_span(content: str, position: int) -> Span | None:
+def read_span(content: str, position: int, to_the_end: bool = False) -> Span | None:
     """The two times in seconds that stand at a position of a text with single spaces, as written; or None.
 
-    They are joined by `to`, `and` or a dash, in brackets or not, with or without `s`.
+    They are joined by `to`, `and` or a dash, in brackets or not, with or without `s`; `to_the_end` asks that nothing
+    else follows.
     """
-    match = _RANGE.match(content, position)
+    match = (_RANGE_ALONE if to_the_end else _RANGE).match(content, position)
     if match is None or max(len(match[1]), len(match[2])) > LONGEST_NUMBER:
         return None
     return float(match[1]), float(match[2])

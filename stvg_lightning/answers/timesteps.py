@@ -1,7 +1,7 @@
 """Answers of time with a thought (SARL-STG, supplement, Figure 3): `<think>...</think><answer>4.50 to 9.22</answer>`.
 
 Between the two may stand `<timestep>...</timestep>`, a list of the moments thought of. Where the thing is, another
-model tells: the answer holds the time alone.
+model tells: the answer holds the time alone. The template is the figure's, the words of the question are ours.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def read(text: str, view: View | None = None) -> Answer:
     content = last_answer(text)
     if content is None:
         return Answer(text, thought=thought, problems=("no <answer>...</answer>",))
-    span = read_span(" ".join(content.split()), 0)
-    problems = () if span else (f"no two times in seconds stand in {content[:40]!r}",)
+    span = read_span(" ".join(content.split()), 0, to_the_end=True)
+    problems = () if span else (f"{content[:40]!r} is not two times in seconds",)
     in_order = is_row_of_tags(text, "think", "answer") or is_row_of_tags(text, "think", "timestep", "answer")
     return Answer(
         text,

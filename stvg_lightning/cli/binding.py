@@ -144,17 +144,32 @@ def _rewards(value: Any, where: str) -> WeightedSum:
             continue  # an overlay takes a term away by setting it to null
         options = {USE: entry} if isinstance(entry, str) else dict(_mapping(entry, place))
         if USE not in options:
-            raise RecipeError(f"{place}: a reward term needs the key {USE!r}: a dotted path, or file.py:name")
+            raise RecipeError(
+                f"{place}: a reward term needs the key {USE!r}: a dotted path, or file.py:name. An overlay that "
+                "changes a term named by its path alone names the path again"
+            )
         weight = _plain(float, options.pop("weight", 1.0), f"{place}.weight")
         path = _text(options.pop(USE), f"{place}.{USE}")
         try:
-            terms[name] = (load_term(path, options, partial(call_with, where=place)), weight)
+            terms[name] = (load_term(path, options, partial(_term, where=place)), weight)
         except ValueError as error:
             raise RecipeError(f"{place}: {error}") from error
     try:
         return WeightedSum(terms)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _term(term: Callable[..., Any], options: Mapping[str, Any], where: str) -> Any:
+    """Build a reward term; an option that is itself a table of keys is bound, all others are the term's own affair."""
+    try:
+        hints = typing.get_type_hints(term.__init__)
+    except NameError:  # names that a user's file imports for type checkers alone
+        hints = {}
+    tables = {name for name in options if dataclasses.is_dataclass(hints.get(name))}
+    return term(
+        **{name: bind(hints[name], it, f"{where}.{name}") if name in tables else it for name, it in options.items()}
+    )
 
 
 def _language(path: Any, where: str) -> AnswerLanguage:

@@ -9,13 +9,14 @@ import re
 import sys
 from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from stvg_lightning.answers import Answer, AnswerLanguage, Frames, MarkerKind, View
+from stvg_lightning.answers import Answer, AnswerLanguage, MarkerKind, View
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.modules.optimization import NonFiniteLoss
@@ -106,11 +107,8 @@ def score(options: Namespace) -> int:
 
     truths = {truth.id: truth for truth in read_truths(options.truth)}
     predictions = {prediction.id: prediction for prediction in read_predictions(options.predictions, truths)}
-    language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language}", "--language")
-    rows = [
-        score_answer(_answer_of(predictions.get(id_), truth, language, options.markers), truth)
-        for id_, truth in truths.items()
-    ]
+    read = _reader(options)
+    rows = [score_answer(_answer_of(predictions.get(id_), truth, read), truth) for id_, truth in truths.items()]
     missing = [id_ for id_ in truths if id_ not in predictions]
     if options.rows:
         options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -135,13 +133,17 @@ def reward(options: Namespace) -> int:
         if completion.id not in truths:
             places = [place for place, _ in read_json_lines(options.completions)]
             raise ValueError(f"{places[index]}: there is no sample {completion.id!r} in {options.samples}")
+        last_frame = truths[completion.id].num_frames - 1
+        if completion.boxes_xyxy and max(completion.boxes_xyxy) > last_frame:
+            places = [place for place, _ in read_json_lines(options.completions)]
+            raise ValueError(f"{places[index]}: a box in frame {max(completion.boxes_xyxy)}, the last is {last_frame}")
         groups[completion.id].append(index)
     rows: list[dict[str, Any]] = [{} for _ in completions]
     recipe.rewards.setup()
     for id_, indices in groups.items():
         view = _view(truths[id_], recipe.video, recipe.markers.kind)
         answers = [recipe.answer.read(completions[index].text, view) for index in indices]
-        # Progress as at the end of a training.
+        # Progress as at the end of a training; a line without boxes earns nothing for place.
         context = RewardContext(progress=1.0, discriminator_boxes=[completions[index].boxes_xyxy for index in indices])
         scored = recipe.rewards.score(answers, truths[id_], context)
         for index, rewarded in zip(indices, scored, strict=True):
@@ -210,12 +212,21 @@ def _with_base(files: list[Path]) -> list[Path]:
     return files
 
 
-def _answer_of(prediction: Prediction | None, truth: Truth, language: AnswerLanguage, markers: MarkerKind) -> Answer:
+def _reader(options: Namespace) -> Callable[[str, Truth], Answer]:
+    """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
+    if options.recipe is None:
+        language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language}", "--language")
+        return lambda text, truth: language.read(text, View(options.markers))
+    recipe = bind_recipe(load_values(_with_base([options.recipe])))
+    return lambda text, truth: recipe.answer.read(text, _view(truth, recipe.video, recipe.markers.kind))
+
+
+def _answer_of(prediction: Prediction | None, truth: Truth, read: Callable[[str, Truth], Answer]) -> Answer:
     """A prediction as an answer; a missing one is an empty answer, which scores 0."""
     if prediction is None:
         return Answer("", problems=("no prediction",))
     if prediction.text is not None:
-        return language.read(prediction.text, View(markers, Frames.untouched(truth)))
+        return read(prediction.text, truth)
     span = prediction.span_seconds
     if span is None and prediction.span_frames is not None:
         span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps

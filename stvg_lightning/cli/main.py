@@ -64,6 +64,9 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
     score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
     score.add_argument("--language", default="id_span", help="the answer language of predictions that hold text")
+    score.add_argument(
+        "--recipe", type=Path, help="a recipe that tells language, markers and frames instead; box texts need it"
+    )
     kinds = ("number", "upper", "lower", "mix")
     score.add_argument("--markers", choices=kinds, default="number", help="the kind of marker that texts name")
     score.add_argument("--rows", type=Path, help="write one row of scores a sample to this file")

@@ -161,7 +161,9 @@ def _content(text: str) -> str | None:
 
 def _model_content(name: str) -> str | None:
     """A hash of a local model: its files' names and sizes, and both ends of each; None for a name on the hub."""
-    folder = Path(model_folder(name))
+    # A trained adapter's folder holds no model of its own, and is content all the same.
+    local = Path(name).expanduser()
+    folder = local if local.is_dir() else Path(model_folder(name))
     if not folder.is_dir():
         return None
     content = hashlib.sha256()

@@ -22,6 +22,7 @@ from stvg_lightning.cli.binding import RecipeError
 from stvg_lightning.cli.recipe import bind_recipe, fingerprint
 from stvg_lightning.cli.stages.evaluate import write_summary
 from stvg_lightning.cli.stages.stage import DONE_FILE, Run, stage_seconds
+from stvg_lightning.data.shards.manifest import load_manifest
 from stvg_lightning.modules.trainer import started_by_lightning
 from stvg_lightning.tubes.files import write_atomically
 
@@ -52,6 +53,7 @@ def run_recipe(values: Mapping[str, Any], only: Sequence[str], console: Console)
         raise RecipeError(f"the recipe has no stage {unknown[0]!r}: its stages are {', '.join(recipe.stages)}")
     run = Run(recipe, recipe.run_folder)
     _check_same_recipe(run, values)
+    _check_shards(run, only)
     if process_rank() == 0:
         run.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(run.folder / "recipe.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(values))))
@@ -152,6 +154,22 @@ def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
             action()
 
 
+def _check_shards(run: Run, only: Sequence[str]) -> None:
+    """Refuse at once what a stage would miss only after hours: shards that no stage of the run makes.
+
+    Raises:
+        FileNotFoundError: a folder without shards.
+    """
+    for name, stage in run.recipe.stages.items():
+        shards = getattr(stage, "shards", None)
+        to_do = (not only or name in only) and not (run.folder / name / DONE_FILE).is_file()
+        if to_do and isinstance(shards, str) and run.path(shards) == Path(shards):
+            try:
+                load_manifest(Path(shards))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"stage {name!r}: {error}") from error
+
+
 def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
     """Refuse to continue a stage that another recipe began: its results would be a mixture of two."""
     for name in run.recipe.stages:
@@ -162,8 +180,8 @@ def _check_same_recipe(run: Run, values: Mapping[str, Any]) -> None:
             redone = [stage for stage, identity in record["upon"].items() if made.get(stage) != identity]
             if redone:
                 raise RecipeError(
-                    f"{run.folder / name} stands upon work of stage {redone[0]!r} that is no longer there: "
-                    f"remove {run.folder / name} and what came after it to do it anew"
+                    f"{run.folder / name} was made from an earlier run of stage {redone[0]!r}, since redone or "
+                    f"removed: remove {run.folder / name} and what came after it to do it anew"
                 )
             if record["fingerprint"] != fingerprint(values, name):
                 raise RecipeError(

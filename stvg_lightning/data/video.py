@@ -46,6 +46,9 @@ class VideoSampling:
             raise ValueError(f"fps must be above 0, not {self.fps}")
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"min_frames {self.min_frames} must lie in 1 to max_frames {self.max_frames}")
+        for name in ("longest_side", "side_multiple"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
         if not 0 < self.min_frame_pixels <= self.max_frame_pixels:
             raise ValueError(f"min_frame_pixels {self.min_frame_pixels} must lie in 1 to {self.max_frame_pixels}")
 
@@ -78,7 +81,7 @@ def sampled_frame_indices(
 def resized_size(
     height: int, width: int, num_frames: int, sampling: VideoSampling, side_multiple: int, frames_per_step: int = 2
 ) -> tuple[int, int]:
-    """Height and width to which frames are resized: within the pixel budget, the aspect ratio nearly kept.
+    """Height and width to which frames are resized: within pixel budget and longest side, the aspect nearly kept.
 
     The budget counts a model's time steps, as the Qwen-VL family counts it: `frames_per_step` frames
     are merged into one, so a frame may hold `total_pixels / num_frames * frames_per_step` pixels.
@@ -96,12 +99,14 @@ def resized_size(
     """
     if max(height, width) / min(height, width) > 200:
         raise ValueError(f"a frame of {width} x {height} pixels is too narrow: the ratio of its sides exceeds 200")
-    if sampling.longest_side and max(height, width) > sampling.longest_side:
-        scale = sampling.longest_side / max(height, width)
-        height, width = round(height * scale), round(width * scale)
     most = min(sampling.max_frame_pixels, sampling.total_pixels * frames_per_step / num_frames)
     most = max(most, sampling.min_frame_pixels)
-    sides = [max(side_multiple, round(side / side_multiple) * side_multiple) for side in (height, width)]
+    shrink = 1.0
+    if sampling.longest_side is not None:
+        # The largest multiple within the bound, so that rounding cannot leave it.
+        bound = max(sampling.longest_side // side_multiple, 1) * side_multiple
+        shrink = max(max(height, width) / bound, 1.0)
+    sides = [max(side_multiple, round(side / shrink / side_multiple) * side_multiple) for side in (height, width)]
     if sides[0] * sides[1] > most:
         scale = math.sqrt(height * width / most)
         sides = [

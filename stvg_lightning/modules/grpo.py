@@ -131,7 +131,7 @@ class GRPO(LightningModule):
         return self.sampler.sample(batch.prompts, features, self.settings.group_size, self.sampling, seeds)
 
     def score(self, batch: GroundingBatch, rollouts: Rollouts) -> ScoredRollouts:
-        """Read and reward every completion, and turn rewards into advantages (equations 6 and 7)."""
+        """Read and reward every completion, and turn rewards into advantages (STVG-R1, equations 6 and 7)."""
         started = perf_counter()
         rewarded: list[RewardedAnswer] = []
         num_unreadable = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from stvg_lightning.rewards import RewardedAnswer
+from stvg_lightning.rewards import RewardedAnswer, RewardError
 
 
 def reward_values(
@@ -29,6 +29,10 @@ def reward_values(
     """
     names, notes = list(rewarded[0].terms), list(rewarded[0].notes)
     given = [[value for answer in rewarded if (value := answer.terms[name]) is not None] for name in names]
+    if any(answer.notes.keys() != rewarded[0].notes.keys() for answer in rewarded):
+        raise RewardError(
+            f"the notes of a reward term must have the same names for every answer: {notes} here, not there"
+        )
     given += [[answer.notes[name] for answer in rewarded] for name in notes]
     own = [[len(values), sum(values), sum(value * value for value in values)] for values in given]
     sums = all_gather(torch.tensor(own, dtype=torch.float64, device=device)).reshape(-1, len(given), 3).sum(dim=0)

@@ -22,7 +22,7 @@ class RewardError(ValueError):
 
 @dataclass(frozen=True)
 class RewardContext:
-    """What a term may know besides the answers and the truth.
+    """What a term may know besides the answers and the truth; `stvg reward` knows of no tokens and no frames.
 
     Attributes:
         step: optimiser steps taken so far.
@@ -54,8 +54,9 @@ class RewardTerm(Protocol):
 
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
     also have `setup()`, called once before training; `on_epoch_start(epoch)`; `state_dict()` with
-    `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weight(weight)`, to warn
-    of a weight that defeats it; and `notes(answer, truth)`, name -> number, of which trainings log the means.
+    `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
+    warn of weights that defeat it; and `notes(answer, truth)`, name -> number, always of the same names, of which
+    trainings log the means.
     """
 
     @property
@@ -153,7 +154,7 @@ class WeightedSum:
         ...     return len(answer.text) < 5
         >>> total = WeightedSum({"short": (short, 0.5)})
         >>> total.score([Answer("yes")], Truth("a", "a man sits down", 10.0, 100, 64, 48))
-        [RewardedAnswer(terms={'short': 1.0}, total=0.5)]
+        [RewardedAnswer(terms={'short': 1.0}, total=0.5, notes={})]
     """
 
     terms: Mapping[str, tuple[RewardTerm, float | int]]
@@ -164,9 +165,7 @@ class WeightedSum:
         for name, (_, weight) in self.terms.items():
             if not math.isfinite(weight):
                 raise ValueError(f"the weight of reward term {name!r} must be finite, not {weight}")
-        for term, weight in self.terms.values():
-            if hasattr(term, "check_weight"):
-                term.check_weight(weight)
+        self._call_where_present("check_weights", self.terms)
 
     def score(
         self, answers: Sequence[Answer], truth: Truth, context: RewardContext | None = None
@@ -192,16 +191,12 @@ class WeightedSum:
         for index in range(len(answers)):
             terms = {name: values[name][index] for name in self.terms}
             total = sum(self.terms[name][1] * value for name, value in terms.items() if value is not None)
-            rewarded.append(RewardedAnswer(terms, float(total), self._notes(answers[index], truth)))
+            notes: dict[str, float] = {}
+            for name, (term, _) in self.terms.items():
+                if hasattr(term, "notes"):
+                    notes |= _notes(name, term, answers[index], truth)
+            rewarded.append(RewardedAnswer(terms, float(total), notes))
         return rewarded
-
-    def _notes(self, answer: Answer, truth: Truth) -> dict[str, float]:
-        noting = {name: term for name, (term, _) in self.terms.items() if hasattr(term, "notes")}
-        return {
-            f"{name}/{note}": float(value)
-            for name, term in noting.items()
-            for note, value in term.notes(answer, truth).items()
-        }
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""
@@ -231,6 +226,20 @@ class WeightedSum:
         for term, _ in self.terms.values():
             if hasattr(term, method):
                 getattr(term, method)(*arguments)
+
+
+def _notes(name: str, term: Any, answer: Answer, truth: Truth) -> dict[str, float]:
+    """What a term notes of an answer, checked."""
+    where = f"notes of reward term {name!r} on sample {truth.id!r}"
+    try:
+        notes = {f"{name}/{note}": float(value) for note, value in term.notes(answer, truth).items()}
+    # As in `_values`.
+    except Exception as error:
+        raise RewardError(f"{where} raised {type(error).__name__}: {error}") from error
+    for note, value in notes.items():
+        if not math.isfinite(value):
+            raise RewardError(f"{where}: {note} is {value}, and must be finite")
+    return notes
 
 
 def _values(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.rewards.base import RewardContext
+from stvg_lightning.rewards.base import RewardContext, RewardTerm
 from stvg_lightning.rewards.box_lists import BoxAgreement, lists_of
+from stvg_lightning.rewards.box_spatial import BoxSpatial
 from stvg_lightning.tubes import Truth
 
 LOGGER = logging.getLogger("stvg_lightning.rewards")
@@ -18,7 +19,8 @@ LOGGER = logging.getLogger("stvg_lightning.rewards")
 class BoxThink:
     """`R_k = max(R_spa^p - R_spa^t, 0)`, with a weight (lambda_k) of 0.5 in the paper.
 
-    From a weight of 1 on a worse thought costs nothing any more: what it loses in `BoxSpatial` comes back here.
+    With the weight of `BoxSpatial` a worse thought costs nothing any more, what it loses there comes back here; with
+    a larger one it pays.
     """
 
     agreement: BoxAgreement = field(default_factory=BoxAgreement)
@@ -31,12 +33,15 @@ class BoxThink:
     def high(self) -> float:
         return self.agreement.best - self.agreement.worst
 
-    def check_weight(self, weight: float) -> None:
-        """Warn of a weight with which thinking badly is free."""
-        if weight >= 1:
+    def check_weights(self, terms: Mapping[str, tuple[RewardTerm, float]]) -> None:
+        """Warn of weights with which thinking badly is free, or pays."""
+        own = sum(weight for term, weight in terms.values() if isinstance(term, BoxThink))
+        spatial = sum(weight for term, weight in terms.values() if isinstance(term, BoxSpatial))
+        if own >= spatial:
             LOGGER.warning(
-                "a think reward of weight %g pays for worse boxes in the thought: below 1 it does not", weight
-            )
+                "the think reward's weight %g is not below the spatial reward's, %g: worse boxes in the thought "
+                "cost nothing, or pay", own, spatial,
+            )  # fmt: skip
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer.

@@ -52,9 +52,16 @@ class DynamicSpatioTemporal:
 
         A question without true boxes, or of time alone, is rewarded by tIoU. An answer whose time cannot be read
         earns 0, and so does the place of one for which the discriminator was not run.
+
+        Raises:
+            ValueError: there is no discriminator, but true boxes to compare its boxes with.
         """
         overlaps = temporal_iou(answers, truth, context)
-        tubes = context.discriminator_boxes or [None] * len(answers)
+        tubes = context.discriminator_boxes
+        if tubes is None:
+            if self.mode != "temporal" and truth.task == "stvg" and truth.boxes_xyxy:
+                raise ValueError("place is rewarded by a spatial discriminator's boxes, and there are none")
+            tubes = [None] * len(answers)
         rewards: list[float | None] = []
         for answer, overlap, tube in zip(answers, overlaps, tubes, strict=True):
             if overlap is None:

@@ -21,7 +21,8 @@ class IndexTemporalIoU:
 
     Attributes:
         interval: `inclusive` counts indices, `5 - 7` being three, as the paper's `|T_cap|` does (equation 7);
-            `continuous` takes the numbers for the ends of intervals, `5 - 7` being two long.
+            `continuous` takes the numbers for the ends of intervals, `5 - 7` being two long and `5 - 5` nothing: with
+            it an answer of one index earns 0, even the right one.
 
     Raises:
         ValueError: an unknown interval.

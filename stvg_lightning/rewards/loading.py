@@ -42,7 +42,10 @@ def load_term(
         _check_options(path, found, options)
         found = build(found, options) if build else found(**options)
     elif options:
-        raise ValueError(f"{path} is a function and has no options, but was given {', '.join(options)}")
+        raise ValueError(
+            f"{path} is a function and has no options, but was given {', '.join(options)}; a recipe may give it a "
+            "'weight', and a term with options is a class with `low`, `high` and `__call__(answers, truth, context)`"
+        )
     if not isinstance(found, RewardTerm):
         raise ValueError(
             f"{path} is no reward term: decorate a function of (answer, truth) with @reward, "

@@ -50,7 +50,9 @@ class TimestampsInThought:
         if answer.span_seconds is None or not answer.thought:
             return False
         if self.match == "string":
-            written = _NUMBER.findall(last_answer(answer.text) or "")[:2]
+            written = _NUMBER.findall(last_answer(answer.text) or "")
+            if tuple(float(time) for time in written) != answer.span_seconds:
+                raise ValueError("match: string needs answers of two times alone, as stvg_lightning.answers.timesteps")
             return all(time in answer.thought for time in written)
         # In hundredths, so that 0.01 of difference is not lost to binary rounding.
         thought = {round(float(number) * 100) for number in _NUMBER.findall(answer.thought)}

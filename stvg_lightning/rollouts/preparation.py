@@ -34,6 +34,13 @@ class Preparation:
     markers: Markers
     language: AnswerLanguage
 
+    def __post_init__(self) -> None:
+        told, own = self.video.side_multiple, self.encoder.side_multiple
+        if told not in (None, own):
+            raise ValueError(
+                f"video.side_multiple is {told}, but this model's frames have sides that are multiples of {own}"
+            )
+
     def marked_clip(self, sample: Sample) -> MarkedClip:
         """Decode a sample's frames at the sampling rate and draw the markers, at the original size.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +21,12 @@ class TimeGrid:
     """A video cut into cells that are counted from 0; cell `i` lasts until the next one begins, the last to the end.
 
     Attributes:
-        starts_frames: where each cell begins, in frames of the original video: ascending from 0, perhaps between
-            two frames.
+        starts_frames: the frame of the original video with which each cell begins, ascending from 0.
         fps: frames per second of the original video.
         num_frames: number of frames of the original video.
     """
 
-    starts_frames: tuple[float, ...]
+    starts_frames: tuple[int, ...]
     fps: float
     num_frames: int
 
@@ -37,42 +37,38 @@ class TimeGrid:
 
     @classmethod
     def of_seconds(cls, fps: float, num_frames: int) -> TimeGrid:
-        """One cell for every second that the video has begun.
+        """One cell for every second; a frame belongs to the second that its middle lies in, as in all spans.
 
         Example:
             >>> TimeGrid.of_seconds(fps=10.0, num_frames=25).starts_frames
-            (0.0, 10.0, 20.0)
+            (0, 10, 20)
         """
-        starts = [0.0]
-        # 1e-6 of a frame absorbs the binary rounding of rates such as 29.97.
-        while len(starts) * fps < num_frames - 1e-6:
-            starts.append(len(starts) * fps)
+        starts = [0]
+        # As in `span_seconds_to_frames`: 1e-6 of a frame absorbs the binary rounding of rates such as 29.97.
+        while (start := math.ceil(len(starts) * fps - 0.5 - 1e-6)) < num_frames:
+            starts.append(start)
         return cls(tuple(starts), fps, num_frames)
 
     @classmethod
     def of_frames(cls, frame_indices: Sequence[int], fps: float, num_frames: int) -> TimeGrid:
         """One cell for every frame taken from the video; the first one is frame 0."""
-        return cls(tuple(float(frame) for frame in frame_indices), fps, num_frames)
+        return cls(tuple(frame_indices), fps, num_frames)
 
     @property
     def num_cells(self) -> int:
         return len(self.starts_frames)
 
-    def frame_of(self, index: int) -> int:
-        """The original frame nearest to the beginning of a cell."""
-        return min(round(self.starts_frames[index]), self.num_frames - 1)
-
     def cells_of(self, span_frames: tuple[int, int]) -> IndexSpan:
         """The first and the last cell that a half-open span of frames has a part in.
 
-        On seconds: from `floor(start)` to `ceil(end) - 1`.
+        On seconds, but for the half frame by which a frame may be early: `floor(start)` to `ceil(end) - 1`.
 
         Example:
             >>> TimeGrid.of_seconds(fps=10.0, num_frames=100).cells_of((54, 70))
             (5, 6)
         """
         start, end = span_frames
-        return bisect_right(self.starts_frames, start + 1e-6) - 1, bisect_left(self.starts_frames, end - 1e-6) - 1
+        return bisect_right(self.starts_frames, start) - 1, bisect_left(self.starts_frames, end) - 1
 
     def seconds_of(self, cells: IndexSpan) -> Span:
         """From the beginning of the first cell to the end of the last; `end <= start` where they are reversed.
@@ -83,14 +79,14 @@ class TimeGrid:
         return self._start_seconds(first), self._start_seconds(last + 1)
 
     def boxes_of(self, tube: Tube, cells: IndexSpan) -> dict[int, Box]:
-        """Index -> the box of a tube in the frame nearest to the cell's beginning, for all cells of a span.
+        """Index -> the box of a tube in the frame nearest to the cell's first, for all cells of a span.
 
         A tube without any box gives none.
         """
         frames = sorted(tube)
         if not frames:
             return {}
-        return {index: tube[_nearest(frames, self.frame_of(index))] for index in range(cells[0], cells[1] + 1)}
+        return {index: tube[_nearest(frames, self.starts_frames[index])] for index in range(cells[0], cells[1] + 1)}
 
     def _start_seconds(self, index: int) -> float:
         starts = self.starts_frames

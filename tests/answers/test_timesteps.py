@@ -46,6 +46,8 @@ def test_the_instruction_tells_the_format_and_nothing_of_the_answer() -> None:
         ("<think>a</think><answer>9.22 to 4.50</answer>", (9.22, 4.5), "a", False),
         ("<think>a</think><answer>4.50 to 4.50</answer>", (4.5, 4.5), "a", False),
         ("<think>a</think><answer>soon</answer>", None, "a", False),
+        ("<think>a</think><answer>4.50 to 9.22, or 1 to 2, or never</answer>", None, "a", False),
+        ("<think>a</think><answer>4.50 to 9.22.</answer>", (4.5, 9.22), "a", True),
         ("<timestep>1</timestep><think>a</think><answer>1 to 2</answer>", (1.0, 2.0), "a\n1", False),
         ("So <think>a</think><answer>1 to 2</answer>", (1.0, 2.0), "a", False),
         ("<answer>1 to 2</answer>", (1.0, 2.0), None, False),

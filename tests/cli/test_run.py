@@ -122,6 +122,35 @@ def test_a_report_can_be_written_again(
     assert "is no run folder" in stvg("report", tmp_path).message
 
 
+def test_a_run_may_begin_with_the_model_of_another(
+    recipe_files: tuple[Path, Path], tmp_path: Path, finished_run: Path, stvg: Any
+) -> None:
+    arguments = (
+        "run", *recipe_files, f"runs={tmp_path}", "name=onward", f"model.name={finished_run / 'sft' / 'model'}",
+        "stages.shards=null", "stages.sft=null", "stages.report=null", "stages.grpo.start=base",
+        "stages.evaluate.models=[base,grpo]",
+        f"stages.grpo.shards={finished_run / 'shards/train'}", f"stages.evaluate.shards={finished_run / 'shards/test'}",
+    )  # fmt: skip
+    printed = stvg(*arguments)
+    assert printed.code == 0, printed.err
+    base, onward = (
+        (run / "evaluate" / f"{name}.jsonl").read_text()
+        for run, name in ((finished_run, "sft"), (tmp_path / "onward", "base"))
+    )
+    assert [json.loads(line)["text"] for line in base.splitlines()] == [
+        json.loads(line)["text"] for line in onward.splitlines()
+    ]
+
+
+def test_shards_that_no_stage_makes_are_missed_at_once(
+    recipe_files: tuple[Path, Path], tmp_path: Path, stvg: Any
+) -> None:
+    arguments = ("run", *recipe_files, f"runs={tmp_path}", "name=early")
+    message = stvg(*arguments, f"stages.evaluate.shards={tmp_path / 'nowhere'}").message
+    assert "stage 'evaluate': there is no" in message and "nowhere" in message
+    assert not (tmp_path / "early").exists()
+
+
 def test_one_stage_alone_needs_those_before_it(
     recipe_files: tuple[Path, Path], tmp_path: Path, finished_run: Path, stvg: Any
 ) -> None:

@@ -221,3 +221,6 @@ def test_a_completion_may_carry_a_discriminators_boxes(tmp_path: Path, stvg: Any
     expected = [overlap, overlap + overlap**2 * 0.75]
     assert_close([row["terms"]["spatio_temporal"] for row in rows], expected)
     assert_close([row["total"] for row in rows], [2 * value for value in expected])
+    completions.write_text(json.dumps({**line, "boxes_xyxy": {"100": [0, 0, 1, 1]}}) + "\n")
+    late = stvg("reward", QUICKSTART, recipe, "--samples", truths, "--completions", completions)
+    assert late.code != 0 and "completions.jsonl:1: a box in frame 100, the last is 99" in late.message

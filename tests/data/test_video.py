@@ -202,6 +202,30 @@ def test_the_paper_s_example_of_a_size() -> None:
         resized_size(10, 2010, 60, VideoSampling(), 28)
 
 
+@given(
+    height=st.integers(32, 2000),
+    width=st.integers(32, 2000),
+    longest_side=st.sampled_from([100, 330, 336, 3000]),
+    side_multiple=st.sampled_from([28, 32]),
+)
+def test_no_side_is_longer_than_the_longest(height: int, width: int, longest_side: int, side_multiple: int) -> None:
+    sampling = VideoSampling(longest_side=longest_side, min_frame_pixels=1)
+    shown = resized_size(height, width, 2, sampling, side_multiple)
+    free = resized_size(height, width, 2, VideoSampling(min_frame_pixels=1), side_multiple)
+    assert max(shown) <= longest_side and all(side % side_multiple == 0 for side in shown)
+    assert shown == free or max(free) > longest_side // side_multiple * side_multiple
+
+
+def test_the_longest_side_by_hand() -> None:
+    """STVG-o1: the longer side is at most 336 pixels, the aspect kept; Qwen2.5-VL's sides are multiples of 28."""
+    sampling = VideoSampling(longest_side=336, total_pixels=10**8)
+    assert resized_size(480, 640, 40, sampling, 28) == (252, 336)
+    assert resized_size(640, 480, 40, sampling, 28) == (336, 252)
+    assert resized_size(200, 300, 40, sampling, 28) == (196, 308)
+    with pytest.raises(ValueError, match="longest_side must be at least 1, not 0"):
+        VideoSampling(longest_side=0)
+
+
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"there is no real data at {REAL_DATA}")
 @pytest.mark.parametrize("name", ["charades/5INX3.mp4", "vidor_vidstg/4591061010.mp4"])
 def test_real_videos_are_counted_as_they_decode(name: str) -> None:

@@ -137,7 +137,7 @@ def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], w
         mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
         expected = [(value - mean) / (deviation + 1e-4) for value in rewards]
         assert_close(scored.advantages[group], expected, atol=1e-4)
-    assert scored.num_unreadable == len(scored.answers) == 2 * GROUP, "noise answers nothing"
+    assert scored.num_unreadable == len(scored.rewarded) == 2 * GROUP, "noise answers nothing"
 
 
 @pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])

@@ -6,6 +6,8 @@ The frame is 100 x 50 pixels. A box shifted by 10 pixels to the right, of size 2
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,6 +85,10 @@ CASES = {
     "a box twice: the first counts": (
         said("5 - 7", listed(s5=TRUE, s6=TRUE, s7=TRUE) + ", " + listed(s7=AWAY), EXACT), 0.0, 1.0, 2.0, 0.0,
     ),
+    "a thought is missing": (
+        said("5 - 7", EXACT, listed(s5=TRUE, s7=TRUE)), 0.0, 1.0, 1 + (2 - 5) / 3, 1 - (2 - 5) / 3,
+    ),
+    "a thought too many": (said("5 - 7", EXACT, EXACT + ", " + listed(s8=TRUE)), 0.0, 1.0, 2.0, 0.0),
     "not ascending": (said("5 - 7", listed(s6=TRUE, s5=TRUE, s7=TRUE), EXACT), 0.0, 1.0, 2.0, 0.0),
     # 20 of 140 pixels wide is shared and all of the true box: GIoU = 20/140; L1 = (110 + 10) / 100.
     "a box reaches out of the frame": (
@@ -121,6 +127,15 @@ def test_what_counts_in_agreement(agreement: BoxAgreement, expected: float) -> N
     assert_close(score(BoxThink(agreement), answer), best - expected)
 
 
+def test_every_second_has_a_true_box_of_its_own() -> None:
+    """The true box moves 10 pixels a second to the right; the answer stands where it is at second 6."""
+    moving = replace(TRUTH, boxes_xyxy={frame: (frame - 40.0, 10.0, frame - 20.0, 20.0) for frame in range(30, 100)})
+    still = "20, 10, 40, 20"
+    answer = said("5 - 8", listed(s5=still, s6=still, s8=still), listed(s5=TRUE, s6=SHIFTED, s7="30, 10, 50, 20"))
+    assert_close(score(BoxSpatial(), answer, moving), 1 + (SHIFTED_SCORE + 1 - 5) / 3)
+    assert score(box_consistency, answer, moving) == 0.0
+
+
 def test_a_missing_box() -> None:
     answer = said("5 - 7", listed(s5=TRUE, s7=TRUE), EXACT)
     assert_close(score(BoxSpatial(BoxAgreement(missing="zero")), answer), 1.0)
@@ -135,6 +150,7 @@ def test_times_as_intervals() -> None:
     assert_close(score(continuous, said("6 - 8", EXACT)), 1 / 3)
     assert score(continuous, said("7 - 8", EXACT)) == 0.0
     assert score(continuous, said("7 - 5", EXACT)) == 0.0
+    assert score(continuous, said("6 - 6", EXACT)) == 0.0
 
 
 def test_without_a_list_to_think_with() -> None:
@@ -210,5 +226,10 @@ def test_what_pays_for_missing_the_time_is_noted(caplog: pytest.LogCaptureFixtur
     assert_close(means["reward/spatial/empty"], 1 / 3)
     assert_close(means["reward/spatial/negative"], 1 / 3)
     assert "reward/spatial/empty_spread" not in means
-    WeightedSum({"spatial": (BoxSpatial(), 1.0), "think": (BoxThink(), 1.0)})
-    assert "weight 1 pays for worse boxes" in caplog.text
+    for spatial, think in ((1.0, 1.0), (0.5, 0.5), (0.5, 1.0)):
+        caplog.clear()
+        WeightedSum({"spatial": (BoxSpatial(), spatial), "think": (BoxThink(), think)})
+        assert f"weight {think:g} is not below the spatial reward's, {spatial:g}" in caplog.text
+    caplog.clear()
+    WeightedSum({"spatial": (BoxSpatial(), 2.0), "think": (BoxThink(), 1.0)})
+    assert not caplog.messages

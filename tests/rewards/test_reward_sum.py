@@ -181,3 +181,23 @@ def test_bad_sums_and_bad_decorations_are_refused() -> None:
         reward(lambda answer: 1.0)
     with pytest.raises(ValueError, match="below"):
         reward(low=1.0, high=1.0)
+
+
+class Noting:
+    low, high = 0.0, 1.0
+
+    def __init__(self, note: object) -> None:
+        self.note = note
+
+    def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float]:
+        return [0.0 for _ in answers]
+
+    def notes(self, answer: Answer, truth: Truth) -> dict[str, object]:
+        return {"seen": self.note}
+
+
+@pytest.mark.parametrize(("note", "message"), [("much", "raised ValueError"), (float("nan"), "seen is nan")])
+def test_notes_that_are_no_numbers_are_named(note: object, message: str) -> None:
+    assert WeightedSum({"a": (Noting(2), 1.0)}).score([Answer("")], TRUTH)[0].notes == {"a/seen": 2.0}
+    with pytest.raises(RewardError, match=f"notes of reward term 'a' on sample '{TRUTH.id}'.*{message}"):
+        WeightedSum({"a": (Noting(note), 1.0)}).score([Answer("")], TRUTH)

@@ -12,7 +12,7 @@ from tests.helpers import assert_close
 BOX = (0.0, 0.0, 10.0, 10.0)
 HALF = (0.0, 0.0, 10.0, 5.0)
 TRUTH = Truth(
-    "v", "q", 10.0, 100, 64, 48, span_frames=(40, 80), boxes_xyxy={frame: BOX for frame in range(40, 80)}
+    "v", "q", 10.0, 100, 64, 48, span_frames=(40, 80), boxes_xyxy={frame: BOX for frame in range(20, 90)}
 )  # fmt: skip
 TWICE_A_SECOND = range(0, 100, 5)
 
@@ -74,7 +74,9 @@ def test_questions_without_boxes_are_rewarded_by_time() -> None:
 
 def test_no_discriminator_at_all() -> None:
     answer = timesteps.read("<think>so</think><answer>4.00 to 6.00</answer>")
-    assert_close(DynamicSpatioTemporal()([answer, answer], TRUTH, RewardContext()), [0.5, 0.5])
+    with pytest.raises(ValueError, match="and there are none"):
+        DynamicSpatioTemporal()([answer, answer], TRUTH, RewardContext())
+    assert_close(DynamicSpatioTemporal(mode="temporal")([answer, answer], TRUTH, RewardContext()), [0.5, 0.5])
 
 
 @pytest.mark.parametrize(

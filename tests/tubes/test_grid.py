@@ -5,23 +5,37 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stvg_lightning.tubes import span_seconds_to_frames
 from stvg_lightning.tubes.grid import TimeGrid, index_span_iou, interpolated
 from tests.helpers import assert_close
 
+RATES = st.sampled_from([1.0, 8.0, 23.976, 24000 / 1001, 25.0, 29.97, 30000 / 1001, 59.94])
 
-@given(st.sampled_from([1.0, 8.0, 23.976, 25.0, 29.97]), st.integers(1, 300), st.data())
-def test_seconds_of_a_span_are_those_it_has_a_part_in(fps: float, num_frames: int, data: st.DataObject) -> None:
+
+@given(RATES, st.integers(1, 300), st.data())
+@settings(deadline=None)
+def test_cells_of_a_span_are_those_it_has_a_frame_in(fps: float, num_frames: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, num_frames - 1))
     end = data.draw(st.integers(start + 1, num_frames))
     grid = TimeGrid.of_seconds(fps, num_frames)
-    assert grid.num_cells == math.ceil(num_frames / fps - 1e-9)
+    second_of = [math.floor((frame + 0.5) / fps + 1e-6 / fps) for frame in range(num_frames)]
+    assert grid.num_cells == second_of[-1] + 1
     first, last = grid.cells_of((start, end))
-    assert (first, last) == (math.floor(start / fps + 1e-9), math.ceil(end / fps - 1e-9) - 1)
-    touched = [i for i in range(grid.num_cells) if i * fps < end - 1e-5 and (i + 1) * fps > start + 1e-5]
-    assert list(range(first, last + 1)) == touched
+    assert sorted(set(second_of[start:end])) == list(range(first, last + 1))
+
+
+@given(RATES, st.integers(0, 20), st.integers(1, 20))
+@settings(deadline=None)
+def test_whole_seconds_are_read_as_they_are_scored(fps: float, first: int, length: int) -> None:
+    """A span of whole seconds, in frames, has just these seconds; and they are these frames."""
+    num_frames = round(45 * fps)
+    grid = TimeGrid.of_seconds(fps, num_frames)
+    frames = span_seconds_to_frames((float(first), float(first + length)), fps, num_frames)
+    assert grid.cells_of(frames) == (first, first + length - 1)
+    assert span_seconds_to_frames(grid.seconds_of((first, first + length - 1)), fps, num_frames) == frames
 
 
 def test_cells_by_hand() -> None:
@@ -35,7 +49,8 @@ def test_cells_by_hand() -> None:
     assert seconds.seconds_of((9, 40)) == (9.0, 9.5)
     assert seconds.seconds_of((50, 60)) == (9.5, 9.5)
     assert seconds.seconds_of((7, 5)) == (7.0, 6.0)
-    assert TimeGrid.of_seconds(29.97, 300).frame_of(5) == 150  # 149.85
+    assert TimeGrid.of_seconds(29.97, 300).starts_frames[5] == 150  # 149.85
+    assert TimeGrid.of_seconds(30000 / 1001, 300).num_cells == 10
     shown = TimeGrid.of_frames((0, 4, 8, 12), fps=8.0, num_frames=16)
     assert shown.cells_of((5, 9)) == (1, 2)
     assert shown.cells_of((4, 8)) == (1, 1)

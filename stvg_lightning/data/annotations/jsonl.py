@@ -70,7 +70,8 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
     if alone:
         LOGGER.warning(
             "%d samples (%s, ...) have boxes of their target alone: the only marker drawn is its own, where it has "
-            "a box, so the video shows the answer. Give tracks or masks of all objects over the whole video",
+            "a box, so the video shows the answer. Give tracks or masks of all objects over the whole video, unless "
+            "the recipe draws no markers",
             len(alone),
             alone[0],
         )
