@@ -101,12 +101,16 @@ def resized_size(
         raise ValueError(f"a frame of {width} x {height} pixels is too narrow: the ratio of its sides exceeds 200")
     most = min(sampling.max_frame_pixels, sampling.total_pixels * frames_per_step / num_frames)
     most = max(most, sampling.min_frame_pixels)
-    shrink = 1.0
+
+    def nearest_multiples(scale: float) -> list[int]:
+        return [max(side_multiple, round(side * scale / side_multiple) * side_multiple) for side in (height, width)]
+
+    sides = nearest_multiples(1.0)
     if sampling.longest_side is not None:
         # The largest multiple within the bound, so that rounding cannot leave it.
         bound = max(sampling.longest_side // side_multiple, 1) * side_multiple
-        shrink = max(max(height, width) / bound, 1.0)
-    sides = [max(side_multiple, round(side / shrink / side_multiple) * side_multiple) for side in (height, width)]
+        if max(sides) > bound:
+            sides = nearest_multiples(bound / max(height, width))
     if sides[0] * sides[1] > most:
         scale = math.sqrt(height * width / most)
         sides = [
