@@ -27,6 +27,11 @@ class BoxLists:
     think: WrittenBoxes | None
     predicted: WrittenBoxes
 
+    @property
+    def written(self) -> tuple[WrittenBoxes, ...]:
+        """The lists that the language has, in the order written."""
+        return (self.predicted,) if self.think is None else (self.think, self.predicted)
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -17,6 +17,7 @@ from stvg_lightning.answers.answer import Answer, BoxLists, first_of_each
 from stvg_lightning.answers.reading import between, is_row_of_tags
 from stvg_lightning.answers.view import Frames, View
 from stvg_lightning.tubes import Box, Truth, span_seconds_to_frames
+from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.grid import IndexSpan, TimeGrid, interpolated
 
 IndexUnit = Literal["second", "frame"]
@@ -30,7 +31,8 @@ MOST_BOXES = 1000
 
 _NUMBER = rf"(-?[0-9]{{1,{LONGEST_NUMBER}}}(?:\.[0-9]{{0,{LONGEST_NUMBER}}})?)"
 _ENTRY = re.compile(
-    rf"([0-9]{{1,{LONGEST_NUMBER}}}) ?[.:] ?\[ ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?\]", re.ASCII
+    rf"([0-9]{{1,{LONGEST_NUMBER}}}) ?[.:] ?\[ ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?\][ ,;]*",
+    re.ASCII,
 )
 _SPAN = re.compile(rf"([0-9]{{1,{LONGEST_NUMBER}}}) ?(?:-|\u2013|to) ?([0-9]{{1,{LONGEST_NUMBER}}})", re.ASCII)
 
@@ -54,9 +56,8 @@ class BoxChain:
     think: bool = True
 
     def __post_init__(self) -> None:
-        for name, kinds in (("index_unit", IndexUnit), ("coordinates", Coordinates)):
-            if getattr(self, name) not in get_args(kinds):
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(get_args(kinds))}")
+        check_choice("index_unit", self.index_unit, get_args(IndexUnit))
+        check_choice("coordinates", self.coordinates, get_args(Coordinates))
 
     def instruction(self, truth: Truth, view: View) -> str:
         """The question put to the model; the lines that show the format hold no digits that a model could copy.
@@ -78,16 +79,13 @@ class BoxChain:
         }
         each = "second" if self.index_unit == "second" else "frame"
         entry = f"[{each}]. [x1, y1, x2, y2]"
-        lists = [f"<pred_bbox> {entry}, ... </pred_bbox>"]
         thinking = "First find a box for each, then look again and correct it. " if self.think else ""
-        if self.think:
-            lists.insert(0, f"<think_bbox> {entry}, ... </think_bbox>")
         return "\n".join(
             [
                 f'Find the time during which this happens, and where it is seen: "{truth.query}"',
                 f"Give the first and the last {each} of it in {unit}, and one box for every {each} between them. "
                 f"{thinking}Boxes are corners in {sides[self.coordinates]}.",
-                f"Answer in this format: <time> [first] - [last] </time> {' '.join(lists)}",
+                f"Answer in this format: <time> [first] - [last] </time> {self._lists(f'{entry}, ...')}",
             ]
         )
 
@@ -115,9 +113,7 @@ class BoxChain:
             f"{index}. [{x1 / scale_x:.0f}, {y1 / scale_y:.0f}, {x2 / scale_x:.0f}, {y2 / scale_y:.0f}]"
             for index, (x1, y1, x2, y2) in grid.boxes_of(truth.boxes_xyxy, cells).items()
         )
-        tags = ("think_bbox", "pred_bbox") if self.think else ("pred_bbox",)
-        lists = " ".join(f"<{tag}> {entries} </{tag}>" for tag in tags)
-        return f"<time> {cells[0]} - {cells[1]} </time> {lists}"
+        return f"<time> {cells[0]} - {cells[1]} </time> {self._lists(entries)}"
 
     def read(self, text: str, view: View) -> Answer:
         """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
@@ -162,6 +158,9 @@ class BoxChain:
     def _list_tags(self) -> tuple[str, ...]:
         return ("think_bbox", "pred_bbox") if self.think else ("pred_bbox",)
 
+    def _lists(self, entries: str) -> str:
+        return " ".join(f"<{tag}> {entries} </{tag}>" for tag in self._list_tags)
+
     def _grid_and_scales(self, frames: Frames) -> tuple[TimeGrid, float, float]:
         """What indices count, and the original pixels in one written unit of x and of y."""
         if self.index_unit == "second":
@@ -201,10 +200,8 @@ def _read_list(text: str, tag: str, problems: list[str]) -> Iterator[tuple[int, 
         if x1 <= x2 and y1 <= y2:
             yield int(match[1]), (x1, y1, x2, y2)
         else:
-            problems.append(f"the box is reversed: {match[0]!r} of <{tag}>")
+            problems.append(f"the box is reversed: {match[0].rstrip(' ,;')!r} of <{tag}>")
         position = match.end()
-        while position < len(content) and content[position] in ", ;":
-            position += 1
     if position < len(content):
         problems.append(f"no box follows in <{tag}> at {content[position : position + 40]!r}")
 

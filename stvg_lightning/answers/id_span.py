@@ -13,6 +13,7 @@ from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, ob
 from stvg_lightning.answers.reading import CLOSING, OPENING, between, is_row_of_tags, last_answer, read_span
 from stvg_lightning.answers.view import View
 from stvg_lightning.tubes import Span, Truth
+from stvg_lightning.tubes.choices import check_choice
 
 TASKS = ("stvg", "spatial", "temporal")
 
@@ -181,8 +182,7 @@ def _check_task(truth: Truth) -> None:
 
 
 def _marker_kind(view: View) -> MarkerKind:
-    if view.marker_kind not in MARKER_KINDS:
-        raise ValueError(f"marker kind {view.marker_kind!r} is unknown: choose from {', '.join(MARKER_KINDS)}")
+    check_choice("marker kind", view.marker_kind, MARKER_KINDS)
     return view.marker_kind
 
 

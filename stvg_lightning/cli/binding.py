@@ -63,8 +63,8 @@ def bind(annotation: Any, value: Any, where: str) -> Any:
     """Turn a value of a recipe into what an annotation asks for.
 
     Args:
-        annotation: a type, a dataclass, `Literal`, `X | None`, a tuple, list or mapping of such, a module
-            type or callable (bound from a dotted path), or `WeightedSum` (a table of reward terms).
+        annotation: a type, a dataclass, `Literal`, `X | None`, a tuple, list or mapping of such, a
+            callable (bound from a dotted path), or `WeightedSum` (a table of reward terms).
         value: what the recipe holds there: mappings, lists, text, numbers, booleans, None.
         where: the dotted place in the recipe, for messages.
 
@@ -92,7 +92,7 @@ def bind(annotation: Any, value: Any, where: str) -> Any:
         return {key: bind(arguments[1], item, f"{where}.{key}") for key, item in table.items()}
     if annotation is AnswerLanguage:
         return _language(value, where)
-    if annotation is types.ModuleType or origin is Callable or annotation is Callable:
+    if origin is Callable or annotation is Callable:
         return import_path(_text(value, where), where)
     return _plain(annotation, value, where)
 

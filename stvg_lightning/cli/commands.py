@@ -22,7 +22,7 @@ from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.tubes import Truth
-from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_json_lines, read_predictions, read_truths
+from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_predictions, read_truths
 
 if TYPE_CHECKING:
     from stvg_lightning.data.video import VideoSampling
@@ -127,16 +127,9 @@ def reward(options: Namespace) -> int:
     files, overrides = split_arguments(options.recipe)
     recipe = bind_recipe(load_values(_with_base(files), overrides))
     truths = {truth.id: truth for truth in read_truths(options.samples)}
+    completions = read_completions(options.completions, truths)
     groups: dict[str, list[int]] = defaultdict(list)
-    completions = read_completions(options.completions)
     for index, completion in enumerate(completions):
-        if completion.id not in truths:
-            places = [place for place, _ in read_json_lines(options.completions)]
-            raise ValueError(f"{places[index]}: there is no sample {completion.id!r} in {options.samples}")
-        last_frame = truths[completion.id].num_frames - 1
-        if completion.boxes_xyxy and max(completion.boxes_xyxy) > last_frame:
-            places = [place for place, _ in read_json_lines(options.completions)]
-            raise ValueError(f"{places[index]}: a box in frame {max(completion.boxes_xyxy)}, the last is {last_frame}")
         groups[completion.id].append(index)
     rows: list[dict[str, Any]] = [{} for _ in completions]
     recipe.rewards.setup()
@@ -215,7 +208,7 @@ def _with_base(files: list[Path]) -> list[Path]:
 def _reader(options: Namespace) -> Callable[[str, Truth], Answer]:
     """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
     if options.recipe is None:
-        language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language}", "--language")
+        language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language or 'id_span'}", "--language")
         return lambda text, truth: language.read(text, View(options.markers))
     recipe = bind_recipe(load_values(_with_base([options.recipe])))
     return lambda text, truth: recipe.answer.read(text, _view(truth, recipe.video, recipe.markers.kind))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. Expected failures are one line, without a traceback."""
     options = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks, transformers answers
     from stvg_lightning.cli import commands
 
     try:
@@ -63,8 +65,9 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     score = commands.add_parser("score", help="score predictions against truth")
     score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
     score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
-    score.add_argument("--language", default="id_span", help="the answer language of predictions that hold text")
-    score.add_argument(
+    reading = score.add_mutually_exclusive_group()
+    reading.add_argument("--language", help="the answer language of predictions that hold text (default: id_span)")
+    reading.add_argument(
         "--recipe", type=Path, help="a recipe that tells language, markers and frames instead; box texts need it"
     )
     kinds = ("number", "upper", "lower", "mix")

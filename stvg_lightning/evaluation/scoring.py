@@ -14,6 +14,7 @@ from stvg_lightning.evaluation.metrics import (
     video_iou,
 )
 from stvg_lightning.tubes import Box, Truth, Tube, span_seconds_to_frames
+from stvg_lightning.tubes.choices import check_choice
 
 Row = dict[str, Any]
 
@@ -133,8 +134,7 @@ def metric_values(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, f
     Raises:
         ValueError: a metric that does not exist, or two rows of one id.
     """
-    if metric not in METRICS:
-        raise ValueError(f"metric {metric!r} is unknown: choose from {', '.join(METRICS)}")
+    check_choice("metric", metric, METRICS)
     values: dict[str, float | None] = {}
     for row in rows:
         if row["id"] in values:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from stvg_lightning.evaluation.scoring import METRICS
+from stvg_lightning.tubes.choices import check_choice
 
 
 class RowMean(Metric):
@@ -39,8 +40,7 @@ class RowMean(Metric):
 
     def __init__(self, metric: str, **options: Any) -> None:
         super().__init__(**options)
-        if metric not in METRICS:
-            raise ValueError(f"metric {metric!r} is unknown: choose from {', '.join(METRICS)}")
+        check_choice("metric", metric, METRICS)
         self.metric = metric
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

@@ -22,6 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from stvg_lightning.models.loading import TINY, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
+from stvg_lightning.tubes.choices import check_choice
 
 OWN = "default"
 """What peft calls the adapter that a stage trains; those of earlier stages are called after their place."""
@@ -50,8 +51,7 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha < 1:
             raise ValueError(f"LoRA rank {self.rank} and alpha {self.alpha} must be at least 1")
-        if self.vision_tower not in ("frozen", "adapted"):
-            raise ValueError(f"vision_tower {self.vision_tower!r} is unknown: choose from frozen, adapted")
+        check_choice("vision_tower", self.vision_tower, ("frozen", "adapted"))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from stvg_lightning.models.positions import PositionRule
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.vision_attention import batch_vision_attention
+from stvg_lightning.tubes.choices import check_choice
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
@@ -104,8 +105,7 @@ def load_model(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
         FileNotFoundError: no such folder.
         ValueError: an unknown precision or a family that is not supported.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
+    check_choice("dtype", dtype, DTYPES)
     encoder = load_encoder(name)
     network = AutoModelForImageTextToText.from_pretrained(model_folder(name), dtype=DTYPES[dtype])
     return wrap_model(network, encoder)

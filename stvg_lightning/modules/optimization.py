@@ -12,6 +12,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from stvg_lightning.tubes.choices import check_choice
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -34,8 +36,7 @@ class Optimization:
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ValueError(f"schedule {self.schedule!r} is unknown: choose from constant, linear, cosine")
+        check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must lie in [0, 1], not {self.warmup_share}")
         if not self.max_gradient_norm > 0:

@@ -15,6 +15,7 @@ from stvg_lightning.objectives.aggregation import BatchTotals, sequence_mean_tok
 from stvg_lightning.objectives.divergences import DIVERGENCES
 from stvg_lightning.objectives.ratios import token_log_ratios
 from stvg_lightning.objectives.surrogates import clipped
+from stvg_lightning.tubes.choices import check_choice
 
 Divergence = Literal["k1", "k2", "k3"]
 
@@ -74,8 +75,7 @@ class Objective:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be finite and at least 0, not {value}")
-        if self.divergence not in DIVERGENCES:
-            raise ValueError(f"divergence {self.divergence!r} is unknown: choose from {', '.join(DIVERGENCES)}")
+        check_choice("divergence", self.divergence, DIVERGENCES)
 
     def check_num_processes(self, num_processes: int) -> None:
         """Refuse several processes where advantages compare a whole batch: each process sees its part alone."""

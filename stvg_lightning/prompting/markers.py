@@ -12,6 +12,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of
 from stvg_lightning.tubes import Clip, Sample, box_mask, decode_mask, mask_center
+from stvg_lightning.tubes.choices import check_choice
 
 REFERENCE_SIDE = 336
 """Font sizes are given for a frame whose longer side has this many pixels, as the released code scales them."""
@@ -41,14 +42,12 @@ class Markers:
     draw: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in MARKER_KINDS:
-            raise ValueError(f"marker kind {self.kind!r} is unknown: choose from {', '.join(MARKER_KINDS)}")
+        check_choice("marker kind", self.kind, MARKER_KINDS)
         if not self.size > 0:
             raise ValueError(f"marker size must be above 0, not {self.size}")
         if not 0 <= self.theta <= 1:
             raise ValueError(f"theta must lie in [0, 1], not {self.theta}")
-        if self.theta_within not in ("category", "frame"):
-            raise ValueError(f"theta_within {self.theta_within!r} is unknown: choose from category, frame")
+        check_choice("theta_within", self.theta_within, ("category", "frame"))
         for color in (self.color, self.background or "red"):
             ImageColor.getrgb(color)
 

@@ -14,6 +14,7 @@ from stvg_lightning.reports.drawing import PREDICTED_COLOR, TRUE_COLOR, TimedTub
 from stvg_lightning.reports.results import model_name
 from stvg_lightning.reports.time_bar import TimeBarRow, time_bar_svg
 from stvg_lightning.tubes import Clip, Span, Truth
+from stvg_lightning.tubes.choices import check_choice
 
 Case = Literal["improved", "good", "wrong"]
 CASES: tuple[Case, ...] = get_args(Case)
@@ -55,8 +56,7 @@ class GalleryItem:
     shown_model: str
 
     def __post_init__(self) -> None:
-        if self.case not in CASES:
-            raise ValueError(f"case {self.case!r} of sample {self.id!r} is unknown: choose from {', '.join(CASES)}")
+        check_choice(f"case of sample {self.id!r}", self.case, CASES)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,9 @@ def box_consistency(answer: Answer, truth: Truth) -> float:
     if lists.cells is None or lists.cells[1] < lists.cells[0]:
         return 0.0
     first, last = lists.cells
-    written = [lists.predicted] if lists.think is None else [lists.think, lists.predicted]
     return float(
         all(
             len(boxes) == last - first + 1 and all(i == j for (i, _), j in zip(boxes, range(first, last + 1)))
-            for boxes in written
+            for boxes in lists.written
         )
     )

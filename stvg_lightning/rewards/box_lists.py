@@ -10,6 +10,7 @@ import torch
 from stvg_lightning.answers.answer import Answer, BoxLists, WrittenBoxes, first_of_each
 from stvg_lightning.tubes import Box, Truth
 from stvg_lightning.tubes.boxes import paired_box_giou
+from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.grid import IndexSpan
 
 L1Reduce = Literal["sum", "mean"]
@@ -41,9 +42,8 @@ class BoxAgreement:
     def __post_init__(self) -> None:
         if not self.giou and not self.l1:
             raise ValueError("a spatial reward needs giou, l1, or both")
-        for name, kinds in (("l1_reduce", L1Reduce), ("missing", MissingBox)):
-            if getattr(self, name) not in get_args(kinds):
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(get_args(kinds))}")
+        check_choice("l1_reduce", self.l1_reduce, get_args(L1Reduce))
+        check_choice("missing", self.missing, get_args(MissingBox))
 
     @property
     def worst(self) -> float:

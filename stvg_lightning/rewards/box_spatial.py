@@ -40,5 +40,4 @@ class BoxSpatial:
 
     def _of_both(self, answer: Answer, truth: Truth) -> float:
         lists = lists_of(answer)
-        written = [lists.predicted] if lists.think is None else [lists.think, lists.predicted]
-        return sum(self.agreement.of(boxes, lists, truth) for boxes in written)
+        return sum(self.agreement.of(boxes, lists, truth) for boxes in lists.written)

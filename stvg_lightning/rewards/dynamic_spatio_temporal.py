@@ -11,6 +11,7 @@ from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.rewards.temporal_iou import temporal_iou
 from stvg_lightning.tubes import Truth, Tube, span_seconds_to_frames
 from stvg_lightning.tubes.boxes import tube_ious
+from stvg_lightning.tubes.choices import check_choice
 
 DynamicMode = Literal["power", "scale", "fixed", "temporal"]
 
@@ -40,8 +41,7 @@ class DynamicSpatioTemporal:
     def __post_init__(self) -> None:
         if not self.alpha >= 0:
             raise ValueError(f"alpha must be at least 0, not {self.alpha}")
-        if self.mode not in get_args(DynamicMode):
-            raise ValueError(f"mode {self.mode!r} is unknown: choose from {', '.join(get_args(DynamicMode))}")
+        check_choice("mode", self.mode, get_args(DynamicMode))
 
     @property
     def high(self) -> float:

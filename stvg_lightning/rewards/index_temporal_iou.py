@@ -10,6 +10,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.rewards.box_lists import lists_of, true_cells
 from stvg_lightning.tubes import Truth, span_iou
+from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.grid import index_span_iou
 
 Interval = Literal["inclusive", "continuous"]
@@ -33,8 +34,7 @@ class IndexTemporalIoU:
     high: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if self.interval not in get_args(Interval):
-            raise ValueError(f"interval {self.interval!r} is unknown: choose from {', '.join(get_args(Interval))}")
+        check_choice("interval", self.interval, get_args(Interval))
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer."""

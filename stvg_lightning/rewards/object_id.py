@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, get_args
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes.choices import check_choice
 
 Presence = Literal["paper", "code"]
 
@@ -42,8 +43,7 @@ class ObjectId:
 
 def check_presence(presence: str) -> None:
     """Raise ValueError for a presence test that does not exist."""
-    if presence not in get_args(Presence):
-        raise ValueError(f"presence {presence!r} is unknown: choose from {', '.join(get_args(Presence))}")
+    check_choice("presence", presence, get_args(Presence))
 
 
 def object_id_reward(answer: Answer, truth: Truth, context: RewardContext, presence: Presence) -> float | None:

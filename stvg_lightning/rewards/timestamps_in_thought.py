@@ -11,6 +11,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.answers.reading import LONGEST_NUMBER, last_answer
 from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes.choices import check_choice
 
 TimeMatch = Literal["number", "string"]
 
@@ -39,8 +40,7 @@ class TimestampsInThought:
     high: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if self.match not in get_args(TimeMatch):
-            raise ValueError(f"match {self.match!r} is unknown: choose from {', '.join(get_args(TimeMatch))}")
+        check_choice("match", self.match, get_args(TimeMatch))
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; 0 where no time was answered, or nothing was thought."""

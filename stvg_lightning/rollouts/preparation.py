@@ -47,12 +47,11 @@ class Preparation:
         Raises:
             UnreadableVideo: the video cannot be decoded.
         """
-        indices = self.shown_frames(sample.truth).indices
-        return draw_markers(decode_frames(sample.video, indices, sample.truth.fps), sample, self.markers)
+        return self._marked_clip(sample, self._shown_frames(sample.truth))
 
-    def shown_frames(self, truth: Truth) -> Frames:
-        """Which frames of a truth's video the model reads, and at what size; nothing is decoded."""
-        return shown_frames(truth, self.video, self.encoder.side_multiple, self.encoder.frames_per_step)
+    def view(self, truth: Truth) -> View:
+        """How the model sees a truth's question: the kind of marker, the frames and their size; nothing is decoded."""
+        return View(self.markers.kind, self._shown_frames(truth))
 
     def __call__(self, sample: Sample) -> Example:
         """Prepare one sample.
@@ -61,9 +60,8 @@ class Preparation:
             UnreadableVideo: the video cannot be decoded.
         """
         truth = sample.truth
-        marked = self.marked_clip(sample)
-        frames = self.shown_frames(truth)
-        view = View(self.markers.kind, frames)
+        frames = self._shown_frames(truth)
+        marked, view = self._marked_clip(sample, frames), View(self.markers.kind, frames)
         # Without markers to see, a question of time must not speak of them.
         asked = truth if self.markers.draw else replace(truth, tracks={})
         instruction = self.language.instruction(asked, view)
@@ -77,4 +75,10 @@ class Preparation:
 
     def read(self, text: str, truth: Truth) -> Answer:
         """Read a completion in the answer language, as an answer to a truth's question."""
-        return self.language.read(text, View(self.markers.kind, self.shown_frames(truth)))
+        return self.language.read(text, self.view(truth))
+
+    def _shown_frames(self, truth: Truth) -> Frames:
+        return shown_frames(truth, self.video, self.encoder.side_multiple, self.encoder.frames_per_step)
+
+    def _marked_clip(self, sample: Sample, frames: Frames) -> MarkedClip:
+        return draw_markers(decode_frames(sample.video, frames.indices, sample.truth.fps), sample, self.markers)

@@ -42,9 +42,8 @@ def paired_box_iou(
         >>> paired_box_iou(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[5.0, 5, 15, 15]]))
         tensor([0.1429])
     """
-    shared = box_intersections(first_xyxy, second_xyxy)
-    union = box_areas(first_xyxy) + box_areas(second_xyxy) - shared
-    return shared / union.where(union > 0, 1.0)
+    shared, union = _shared_and_union(first_xyxy, second_xyxy)
+    return _quotient(shared, union)
 
 
 def paired_box_giou(
@@ -63,19 +62,11 @@ def paired_box_giou(
         >>> paired_box_giou(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[3.0, 0, 4, 1]]))
         tensor([-0.5000])
     """
-    shared = box_intersections(first_xyxy, second_xyxy)
-    union = box_areas(first_xyxy) + box_areas(second_xyxy) - shared
-    hull = box_areas(
-        torch.cat(
-            [
-                torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2]),
-                torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:]),
-            ],
-            dim=-1,
-        )
-    )
-    iou = shared / union.where(union > 0, 1.0)
-    return iou - 1 + (union / hull.where(hull > 0, 1.0)).where(hull > 0, 0.0)
+    shared, union = _shared_and_union(first_xyxy, second_xyxy)
+    top_left = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
+    bottom_right = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:])
+    hull = box_areas(torch.cat([top_left, bottom_right], dim=-1))
+    return _quotient(shared, union) - 1 + _quotient(union, hull)
 
 
 def box_iou_matrix(
@@ -112,3 +103,15 @@ def tube_ious(
         true = torch.tensor([true_xyxy[frames[i]] for i in shared], dtype=torch.float64)
         ious[shared] = paired_box_iou(predicted, true)
     return ious
+
+
+def _shared_and_union(
+    first_xyxy: Float[Tensor, "*batch 4"], second_xyxy: Float[Tensor, "*batch 4"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    shared = box_intersections(first_xyxy, second_xyxy)
+    return shared, box_areas(first_xyxy) + box_areas(second_xyxy) - shared
+
+
+def _quotient(part: Float[Tensor, "*batch"], whole: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Part by whole; 0 where the whole is empty, and the part in it."""
+    return part / whole.where(whole > 0, 1.0)

@@ -227,18 +227,29 @@ class Completion:
     boxes_xyxy: Tube | None = None
 
 
-def read_completions(path: Path) -> list[Completion]:
-    """Every line `{"id", "text"}`, with or without `boxes_xyxy`, in order; lines that share an id are a group."""
-    completions = []
-    for where, record in read_json_lines(path):
-        try:
-            check_keys(record, ("id", "text", "boxes_xyxy"), ("id", "text"))
-            boxes = read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", LARGEST_COUNT))
-            text = read_text(record["text"], "text", may_be_empty=True)
-            completions.append(Completion(read_text(record["id"], "id"), text, boxes))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    return completions
+def read_completions(path: Path, truths: Mapping[str, Truth]) -> list[Completion]:
+    """Every line `{"id", "text"}`, with or without `boxes_xyxy`, in order; lines that share an id are a group.
+
+    Args:
+        path: a file of completion lines.
+        truths: id -> truth; a completion must be of one of these ids, and its boxes lie in its video.
+    """
+    return [_read_completion(record, where, truths) for where, record in read_json_lines(path)]
+
+
+def _read_completion(record: Mapping[str, Any], where: str, truths: Mapping[str, Truth]) -> Completion:
+    try:
+        check_keys(record, ("id", "text", "boxes_xyxy"), ("id", "text"))
+        truth = truths.get(read_text(record["id"], "id"))
+        if truth is None:
+            raise ValueError(f"id {record['id']!r} is not among the {len(truths)} truths")
+        return Completion(
+            truth.id,
+            read_text(record["text"], "text", may_be_empty=True),
+            read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", truth.num_frames)),
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

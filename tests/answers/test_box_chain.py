@@ -150,9 +150,25 @@ def test_the_template(text: str, well_formed: bool) -> None:
 
 @given(st.text(alphabet="0123456789 .,[]-<>/timehnkpred_box", max_size=300), st.sampled_from(LANGUAGES))
 @settings(deadline=None)
-def test_no_text_makes_reading_raise(content: str, language: BoxChain) -> None:
-    for text in (content, text_of(content, content, content), PAPERS[: len(content)] + content):
-        language.read(text, SHOWN)
+def test_any_text_is_read_into_an_answer_that_holds_together(content: str, language: BoxChain) -> None:
+    for text in (content, text_of(content, content, content), PAPERS[: len(content)] + content, PAPERS + content):
+        answer = language.read(text, SHOWN)
+        lists = answer.box_lists
+        assert answer.text == text and (lists.think is None) == (not language.think)
+        for boxes in lists.written:
+            assert all(index >= 0 and x1 <= x2 and y1 <= y2 for index, (x1, y1, x2, y2) in boxes)
+        assert (lists.cells is None) == (answer.span_seconds is None)
+        if lists.cells is None or not lists.predicted:
+            assert answer.boxes_xyxy is None
+        if lists.cells is None:
+            assert answer.problems
+        if answer.well_formed:
+            tags = ["time", *["think_bbox"] * language.think, "pred_bbox"]
+            written = re.findall(r"<(/?(?:time|think_bbox|pred_bbox))>", text)
+            assert written == [mark + tag for tag in tags for mark in ("", "/")]
+        for frame, (x1, y1, x2, y2) in (answer.boxes_xyxy or {}).items():
+            start, end = answer.span_seconds
+            assert start * 10 <= frame < end * 10 and x1 <= x2 and y1 <= y2
 
 
 def test_reading_is_quick_whatever_the_text() -> None:

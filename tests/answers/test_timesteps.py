@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -67,9 +68,15 @@ def test_reading_by_hand(text: str, span: tuple[float, float] | None, thought: s
 
 @given(st.text(alphabet="0123456789. <>/tohinkaswerp", max_size=200))
 @settings(deadline=None)
-def test_no_text_makes_reading_raise(text: str) -> None:
-    timesteps.read(text)
-    timesteps.read(f"<think>{text}</think><answer>{text}</answer>")
+def test_any_text_is_read_into_an_answer_that_holds_together(text: str) -> None:
+    for whole in (text, f"<think>{text}</think><answer>{text}</answer>", f"{text}<answer>4.5 to 9</answer>"):
+        answer = timesteps.read(whole)
+        assert answer.text == whole and (answer.span_seconds is None) == bool(answer.problems)
+        if answer.span_seconds is not None:
+            assert "<answer>" in whole and all(0 <= seconds < math.inf for seconds in answer.span_seconds)
+        if answer.well_formed:
+            assert answer.thought is not None and answer.span_seconds[0] < answer.span_seconds[1]
+            assert whole.strip().startswith("<think>") and whole.strip().endswith("</answer>")
 
 
 def test_what_the_language_does_not_know_is_refused() -> None:

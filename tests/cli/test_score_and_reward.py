@@ -154,7 +154,7 @@ def test_a_completion_of_an_unknown_sample_is_refused_by_its_line(truths: Path, 
     path = tmp_path / "completions.jsonl"
     path.write_text('{"id": "a", "text": "x"}\n\n{"id": "zebra", "text": "x"}\n')  # blank lines count too
     printed = stvg("reward", QUICKSTART, "--samples", truths, "--completions", path)
-    assert f"{path}:3: there is no sample 'zebra'" in printed.message and printed.out == ""
+    assert f"{path}:3: id 'zebra' is not among the 3 truths" in printed.message and printed.out == ""
 
 
 def test_a_reward_that_raises_is_named_with_the_sample(
@@ -223,4 +223,19 @@ def test_a_completion_may_carry_a_discriminators_boxes(tmp_path: Path, stvg: Any
     assert_close([row["total"] for row in rows], [2 * value for value in expected])
     completions.write_text(json.dumps({**line, "boxes_xyxy": {"100": [0, 0, 1, 1]}}) + "\n")
     late = stvg("reward", QUICKSTART, recipe, "--samples", truths, "--completions", completions)
-    assert late.code != 0 and "completions.jsonl:1: a box in frame 100, the last is 99" in late.message
+    assert late.code != 0 and "completions.jsonl:1: a frame of boxes_xyxy is '100'" in late.message
+
+
+def test_texts_of_boxes_are_scored_as_a_recipe_reads_them(tmp_path: Path, stvg: Any) -> None:
+    """Half of the true box, in pixels of the video at half its size, from second 5 to the end of second 7."""
+    truths = lines(tmp_path / "truths.jsonl", BOX_TRUTH)
+    boxes = ", ".join(f"{second}. [10, 10, 30, 15]" for second in (5, 6, 7))
+    text = f"<time> 5 - 7 </time> <think_bbox> {boxes} </think_bbox> <pred_bbox> {boxes} </pred_bbox>"
+    predictions = lines(tmp_path / "predictions.jsonl", {"id": "a", "text": text})
+    files = ("--truth", truths, "--predictions", predictions, "--json")
+    scores = json.loads(stvg("score", *files, "--recipe", STVG_O1).out)["models"]["predictions"]
+    assert_close([scores["m_tIoU"]["mean"], scores["m_vIoU"]["mean"]], [1.0, 0.5])
+    ids = json.loads(stvg("score", *files).out)["models"]["predictions"]
+    assert ids["m_vIoU"]["mean"] == 0 and ids["unreadable"]["mean"] == 1
+    with pytest.raises(SystemExit, match="2"):  # argparse names the two
+        stvg("score", *files, "--recipe", STVG_O1, "--language", "id_span")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stvg_lightning.modules.optimization import NonFiniteLoss, Optimization, check_finite, make_optimizer, rate_factor
 from stvg_lightning.modules.reward_statistics import reward_values
 from stvg_lightning.modules.trainer import checkpoint_interval
-from stvg_lightning.rewards import RewardedAnswer
+from stvg_lightning.rewards import RewardedAnswer, RewardError
 from tests.helpers import assert_close
 
 
@@ -75,6 +75,12 @@ def test_means_and_spreads_of_terms() -> None:
     assert_close(found["reward/a"], 0.5)
     assert_close(found["reward/a_spread"], statistics.pstdev([0.0, 1.0, 0.5]))
     assert_close((found["reward/b"], found["reward/b_spread"]), (0.7, 0.0))
+
+
+def test_notes_must_have_the_same_names_for_every_answer() -> None:
+    answers = [RewardedAnswer({"a": 1.0}, 1.0, {"a/empty": 0.0}), RewardedAnswer({"a": 1.0}, 1.0, {})]
+    with pytest.raises(RewardError, match=r"the same names for every answer: \['a/empty'\] here"):
+        reward_values(answers, all_gather=lambda tensor: tensor)
 
 
 def test_terms_are_the_same_on_every_process() -> None:

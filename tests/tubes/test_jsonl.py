@@ -305,11 +305,17 @@ def test_prediction_files(tmp_path: Path) -> None:
 
 
 def test_completions_may_share_an_id(tmp_path: Path) -> None:
+    truths = {"a": truth_from_json(LINE, "f:1")}
     path = write_lines(tmp_path / "c.jsonl", {"id": "a", "text": "x"}, {"id": "a", "text": ""})
-    assert read_completions(path) == [Completion("a", "x"), Completion("a", "")]
+    assert read_completions(path, truths) == [Completion("a", "x"), Completion("a", "")]
     write_lines(path, {"id": "a", "text": "x"}, {"id": "a"})
     with pytest.raises(ValueError, match=rf"^{path}:2: key 'text' is missing"):
-        read_completions(path)
+        read_completions(path, truths)
     write_lines(path, {"id": "a", "text": "x", "reward": 1})
     with pytest.raises(ValueError, match=rf"^{path}:1: unknown key 'reward'"):
-        read_completions(path)
+        read_completions(path, truths)
+    write_lines(path, {"id": "a", "text": "x", "boxes_xyxy": {"39": BOX}})
+    assert read_completions(path, truths)[0].boxes_xyxy == {39: tuple(BOX)}
+    write_lines(path, {"id": "a", "text": "x"}, {"id": "a", "text": "x", "boxes_xyxy": {"40": BOX}})
+    with pytest.raises(ValueError, match=rf"^{path}:2: a frame of boxes_xyxy is '40'"):
+        read_completions(path, truths)

@@ -14,6 +14,7 @@ from stvg_lightning.data.synthetic.scene import Scene, WorldSettings, make_scene
 from stvg_lightning.data.synthetic.sentences import choose_description, reasoning_trace
 from stvg_lightning.data.video import encode_mp4
 from stvg_lightning.tubes import Sample, Truth, Tube, encode_mask, mask_box
+from stvg_lightning.tubes.choices import check_choice
 
 SEEDS_PER_SPLIT = 1_000_000_000
 SPLITS = ("train", "cold_start", "validation", "test", "pretrain")
@@ -30,8 +31,7 @@ def split_seeds(split: str, num_samples: int, seed: int = 0) -> Iterator[int]:
     Raises:
         ValueError: an unknown split, or a number out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is unknown: choose from {', '.join(SPLITS)}")
+    check_choice("split", split, SPLITS)
     if not 0 <= seed < 1000 or not 0 <= num_samples < 1_000_000:
         raise ValueError(f"seed {seed} must be below 1,000 and the number of samples {num_samples} below 1,000,000")
     first = SPLITS.index(split) * SEEDS_PER_SPLIT + seed * 1_000_000
