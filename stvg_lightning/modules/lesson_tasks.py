@@ -8,28 +8,31 @@ from dataclasses import replace
 import numpy as np
 
 from stvg_lightning.answers import id_span
-from stvg_lightning.data.synthetic.reading import tokenizer_texts
+from stvg_lightning.data.synthetic.reading import Question, looks_of, time_of, tokenizer_texts
 from stvg_lightning.data.synthetic.scene import Scene, make_scene
 from stvg_lightning.data.synthetic.sentences import Event, choose_description, reasoning_trace, what_it_does, who_it_is
 from stvg_lightning.tubes import Truth, Tube
 
 
-def half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
+def half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> Question:
     """A grounding question that asks for the object or for the time, never for both, with its gold answer."""
     truth, event = _asked(scene, numbers, rng)
     if rng.random() < 0.5:
         half, thought = replace(truth, task="spatial"), who_it_is(event.thing, "{target}")
+        fact = looks_of(event.thing)
     else:
         half, thought = replace(truth, task="temporal"), f"It {what_it_does(event.action, scene)}."
-    return id_span.instruction(half), id_span.write(half, thought)
+        fact = time_of(event)
+    return Question(id_span.instruction(half), id_span.write(half, thought), frozenset([fact]))
 
 
-def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[str, str]:
+def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> Question:
     """Who and when, told in plain words, and the same in the form of an answer: nothing is to be found in the video."""
     truth, event = _asked(scene, numbers, rng)
     thought = reasoning_trace(event, scene)
     told = thought.replace("{target}", str(truth.object_id))
-    return f"Write this as an answer: {told}", id_span.write(truth, thought)
+    facts = frozenset([looks_of(event.thing), time_of(event)])
+    return Question(f"Write this as an answer: {told}", id_span.write(truth, thought), facts)
 
 
 def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, Event]:
@@ -58,6 +61,7 @@ def world_texts(num_scenes: int) -> Iterator[str]:
     for seed in range(num_scenes):
         scene = make_scene(seed)
         numbers = {thing.object_id: thing.object_id for thing in scene.things}
-        yield from half_a_task(scene, numbers, rng)
+        half = half_a_task(scene, numbers, rng)
+        yield from (half.asked, half.answer)
         yield id_span.instruction(replace(_unasked(scene), query="the thing"))
         yield f"<think>.</think><answer>Target ID: {seed % 9 + 1}, Time range: 0.50 to 1.25</answer>"

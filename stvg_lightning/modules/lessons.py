@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from stvg_lightning.data.synthetic.reading import (
+    Fact,
     Lesson,
+    Question,
     list_of_things,
     make_lesson,
     questions,
@@ -35,7 +37,7 @@ from stvg_lightning.prompting import Markers, draw_markers
 from stvg_lightning.tubes import Clip
 
 LARGEST_NUMBER = 9
-MAX_QUESTIONS = 16
+MAX_QUESTIONS = 8
 MIXED_PAIRS = 8
 LessonKind = Literal["mixed", "caption", "list", "still", "video"]
 MAX_CONVERSATION_TOKENS = 256
@@ -126,12 +128,19 @@ class LessonStream(IterableDataset):
         fps: frames a second.
         courses: what follows what.
         first_batch: how many batches a training has had before.
+        draw: whether scenes are drawn; where words tell them, nobody sees the frames.
     """
 
     def __init__(
-        self, encoder: PromptEncoder, markers: Markers, fps: float, courses: Sequence[Course], first_batch: int = 0
+        self,
+        encoder: PromptEncoder,
+        markers: Markers,
+        fps: float,
+        courses: Sequence[Course],
+        first_batch: int = 0,
+        draw: bool = True,
     ) -> None:
-        self.encoder, self.markers, self.fps = encoder, markers, fps
+        self.encoder, self.markers, self.fps, self.draw = encoder, markers, fps, draw
         self.courses, self.first_batch = courses, first_batch
         self.tokens_per_side = FRAME_SIDE // encoder.side_multiple
         self.course = courses[0]
@@ -157,14 +166,15 @@ class LessonStream(IterableDataset):
         """One scene and a conversation about it."""
         lesson = self._lesson(rng)
         numbers = _draw_numbers(lesson, rng)
-        marked = draw_markers(lesson.clip, renumbered(lesson.sample, numbers), self.markers).clip
-        asked = questions(lesson.scene, numbers, rng, MAX_QUESTIONS)
-        if rng.random() < FORM_SHARE:
-            asked.insert(0, form_of_an_answer(lesson.scene, numbers, rng))
+        asked: list[Question] = []
         if rng.random() < TASK_SHARE:
-            asked.insert(0, half_a_task(lesson.scene, numbers, rng))
-        labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(marked.frames) // 2)]
-        return self._encoded(marked, asked, labels)
+            asked.append(half_a_task(lesson.scene, numbers, rng))
+        if rng.random() < FORM_SHARE:
+            asked.append(form_of_an_answer(lesson.scene, numbers, rng))
+        told = frozenset[Fact]().union(*(question.facts for question in asked))
+        asked += questions(lesson.scene, numbers, rng, MAX_QUESTIONS, told)
+        labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(lesson.clip.frames) // 2)]
+        return self._encoded(self._marked(lesson, lesson.clip, numbers), asked, labels)
 
     def _still_row(self, rng: np.random.Generator) -> _Row:
         """One pair of frames and a conversation about its things' looks."""
@@ -188,7 +198,7 @@ class LessonStream(IterableDataset):
         lesson = self._lesson(rng)
         numbers = _draw_numbers(lesson, rng)
         pair = int(rng.integers(len(lesson.clip.frames) // 2))
-        marked = draw_markers(_pair_of(lesson, pair), renumbered(lesson.sample, numbers), self.markers).clip
+        marked = self._marked(lesson, _pair_of(lesson, pair), numbers)
         return self._encoded(marked, ask(lesson.scene, numbers, rng), [self._labels(lesson, numbers, pair, 0)])
 
     def _mixed_row(self, rng: np.random.Generator) -> _Row:
@@ -198,20 +208,22 @@ class LessonStream(IterableDataset):
             lesson = self._lesson(rng)
             numbers = _draw_numbers(lesson, rng)
             pair = int(rng.integers(len(lesson.clip.frames) // 2))
-            clip = _pair_of(lesson, pair)
-            frames.append(draw_markers(clip, renumbered(lesson.sample, numbers), self.markers).clip.frames)
+            frames.append(self._marked(lesson, _pair_of(lesson, pair), numbers).frames)
             labels.append(self._labels(lesson, numbers, pair, place))
         clip = Clip(np.concatenate(frames), tuple(range(2 * MIXED_PAIRS)), self.fps)
-        return self._encoded(clip, [("What is it?", "It.")], labels)
+        return self._encoded(clip, [Question("What is it?", "It.", frozenset())], labels)
 
     def _lesson(self, rng: np.random.Generator) -> Lesson:
         seed = next(split_seeds("pretrain", 1)) + int(rng.integers(self.course.num_scenes))
         if seed not in self.lessons:
-            self.lessons[seed] = make_lesson(seed, self.fps, self.course.world())
+            self.lessons[seed] = make_lesson(seed, self.fps, self.course.world(), self.draw)
         return self.lessons[seed]
 
-    def _encoded(self, clip: Clip, asked: list[tuple[str, str]], labels: list[_Labels]) -> _Row:
-        prompt = self.encoder.encode(clip, asked[0][0], FRAME_SIDE, FRAME_SIDE)
+    def _marked(self, lesson: Lesson, clip: Clip, numbers: dict[int, int]) -> Clip:
+        return draw_markers(clip, renumbered(lesson.sample, numbers), self.markers).clip
+
+    def _encoded(self, clip: Clip, asked: list[Question], labels: list[_Labels]) -> _Row:
+        prompt = self.encoder.encode(clip, asked[0].asked, FRAME_SIDE, FRAME_SIDE)
         num_tokens = len(clip.frames) // 2 * self.tokens_per_side**2
         flat = [label for pair in labels for label in pair]
         return _Row(prompt, _conversation(self.encoder, asked), flat, num_tokens)
@@ -238,9 +250,11 @@ class LessonStream(IterableDataset):
 class Lessons(LightningDataModule):
     """The lessons of one training; after a restart they go on with the batch that comes next."""
 
-    def __init__(self, encoder: PromptEncoder, markers: Markers, fps: float, courses: Sequence[Course]) -> None:
+    def __init__(
+        self, encoder: PromptEncoder, markers: Markers, fps: float, courses: Sequence[Course], draw: bool = True
+    ) -> None:
         super().__init__()
-        self.stream = LessonStream(encoder, markers, fps, courses)
+        self.stream = LessonStream(encoder, markers, fps, courses, draw=draw)
 
     def train_dataloader(self) -> DataLoader:
         """Batches from the training's next step on."""
@@ -249,8 +263,8 @@ class Lessons(LightningDataModule):
         return DataLoader(self.stream, batch_size=None, num_workers=1, prefetch_factor=3)
 
 
-_Ask = Callable[[Scene, dict[int, int], np.random.Generator], list[tuple[str, str]]]
-"""From a scene and its things' numbers to questions and answers."""
+_Ask = Callable[[Scene, dict[int, int], np.random.Generator], list[Question]]
+"""From a scene and its things' numbers to questions."""
 
 _Labels = list[tuple[int, list[int]]]
 """Tokens of a clip that things cover, each with the classes of its thing."""
@@ -310,7 +324,7 @@ def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
 
 def _one_list(
     scene: Scene, numbers: dict[int, int], rng: np.random.Generator, share_by_number: float
-) -> list[tuple[str, str]]:
+) -> list[Question]:
     return [list_of_things(scene, numbers, rng, share_by_number)]
 
 
@@ -328,15 +342,15 @@ def word_ids(encoder: PromptEncoder) -> dict[str, list[int]]:
 
 
 def _conversation(
-    encoder: PromptEncoder, asked: list[tuple[str, str]], max_tokens: int = MAX_CONVERSATION_TOKENS
+    encoder: PromptEncoder, asked: list[Question], max_tokens: int = MAX_CONVERSATION_TOKENS
 ) -> tuple[list[int], list[bool]]:
     """Token ids of everything after the first question, as many turns as fit, and which are the answers."""
     tokenizer = encoder.processor.tokenizer
     token_ids: list[int] = []
     scored: list[bool] = []
-    for index, (question, answer) in enumerate(asked):
-        turn = f"\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n" if index > 0 else ""
-        asked_ids, written_ids = tokenizer(turn)["input_ids"], tokenizer(f"{answer}<|im_end|>")["input_ids"]
+    for index, question in enumerate(asked):
+        turn = f"\n<|im_start|>user\n{question.asked}<|im_end|>\n<|im_start|>assistant\n" if index > 0 else ""
+        asked_ids, written_ids = tokenizer(turn)["input_ids"], tokenizer(f"{question.answer}<|im_end|>")["input_ids"]
         if index > 0 and len(token_ids) + len(asked_ids) + len(written_ids) > max_tokens:
             break
         token_ids += asked_ids + written_ids

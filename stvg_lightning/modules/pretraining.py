@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -121,6 +122,9 @@ class Pretraining(LightningModule, ABC):
         max_steps: steps in all, over which the rates fall.
     """
 
+    sees: ClassVar[bool] = True
+    """Whether lessons must be drawn; else words tell them."""
+
     def __init__(self, network: Network, words: SceneWords, rates: Rates, max_steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -185,6 +189,8 @@ class LanguageReading(Pretraining):
         network, words, rates, max_steps: as `Pretraining`.
         learns_words: whether the word embeddings learn too. After a tower has learned to make them, they stay.
     """
+
+    sees: ClassVar[bool] = False
 
     def __init__(
         self, network: Network, words: SceneWords, rates: Rates, max_steps: int, learns_words: bool = True

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from stvg_lightning.data.synthetic.reading import questions
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, make_scene
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.modules.lesson_tasks import half_a_task
 from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _covered_share, _deed, word_ids
 from stvg_lightning.modules.pretraining import (
     CHOICE_WEIGHT,
@@ -109,6 +111,35 @@ def test_no_lesson_asks_for_an_object_and_its_time_together(encoder: Any) -> Non
         number, start, end = re.fullmatch(r".* number (\d)\. .* from (\S+) to (\S+)\.", told).groups()
         answer = f"<think>{told}</think><answer>Target ID: {number}, Time range: {start} to {end}</answer>"
         assert answer in turn
+
+
+def test_no_question_tells_what_another_has_told() -> None:
+    """A later answer could copy it, and would not be read from the video."""
+    for seed in range(60):
+        scene, rng = make_scene(seed), np.random.default_rng(seed)
+        numbers = {thing.object_id: thing.object_id for thing in scene.things}
+        half = half_a_task(scene, numbers, rng)
+        asked = [half, *questions(scene, numbers, rng, 16, half.facts)]
+        told = [fact for question in asked for fact in question.facts]
+        assert len(asked) > 2 and len(set(told)) == len(told)
+        for question in asked:
+            times = re.findall(r"(?:from|range:) (\S+) to", question.answer.replace("<think>", ""))
+            frames = {frame for _, frame in question.facts if frame is not None}
+            assert set(times) == {f"{frame / scene.settings.fps:.2f}" for frame in frames}
+            who = {thing.object_id for thing in scene.things if (thing.object_id, None) in question.facts}
+            assert all(str(object_id) in question.asked + question.answer for object_id in who)
+
+
+def test_lessons_that_nobody_sees_are_told_alike(encoder: Any) -> None:
+    courses = [Course("video", 1, 4, 8), Course("caption", 1, 4, 8)]
+    drawn, told = (
+        list(islice(LessonStream(encoder, Markers(size=80.0), FPS, courses, draw=draw), 2)) for draw in (True, False)
+    )
+    for seen, heard in zip(drawn, told, strict=True):
+        assert torch.equal(seen.conversation.token_ids, heard.conversation.token_ids)
+        assert torch.equal(seen.prompts.input_ids, heard.prompts.input_ids)
+        assert torch.equal(seen.patch_index, heard.patch_index) and torch.equal(seen.classes, heard.classes)
+        assert len(heard.prompts.patches.unique()) == 1 < len(seen.prompts.patches.unique())
 
 
 def test_answers_are_scored_and_questions_are_not(encoder: Any) -> None:

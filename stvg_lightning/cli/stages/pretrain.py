@@ -86,7 +86,7 @@ class TinyPretraining:
         words = SceneWords(word_ids(encoder), network.config.video_token_id)
         for place, training in enumerate(self.trainings, start=1):
             module = PARTS[training.part](network, words, training.rates, training.num_batches)
-            lessons = Lessons(encoder, run.recipe.markers, run.recipe.video.fps, training.courses)
+            lessons = Lessons(encoder, run.recipe.markers, run.recipe.video.fps, training.courses, module.sees)
             fit_stream(module, lessons, folder / f"{place}_{training.part}", self.machine, training.num_batches)
         network.to(torch.bfloat16).save_pretrained(folder / "model")
         encoder.processor.save_pretrained(folder / "model")

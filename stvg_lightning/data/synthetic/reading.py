@@ -6,7 +6,7 @@ an object and its time together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.samples import tube_of
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, make_scene
-from stvg_lightning.data.synthetic.sentences import Description, choose_description, what_it_does, who_it_is
+from stvg_lightning.data.synthetic.sentences import Description, Event, choose_description, what_it_does, who_it_is
 from stvg_lightning.tubes import Clip, Sample, Truth, encode_mask
 
 
@@ -29,19 +29,23 @@ class Lesson:
     sample: Sample
 
 
-def make_lesson(seed: int, fps: float, settings: WorldSettings = WorldSettings()) -> Lesson:
+def make_lesson(seed: int, fps: float, settings: WorldSettings = WorldSettings(), draw: bool = True) -> Lesson:
     """The lesson of a seed: a scene drawn at a rate of frames, starting up to a quarter of a second late.
 
     Args:
         seed: see `split_seeds`.
         fps: frames taken for each second; the world's own rate is a multiple of it.
         settings: sizes of the world.
+        draw: whether to draw; frames and marks of a lesson that nobody sees stay empty.
     """
     scene = make_scene(seed, settings)
     step = round(settings.fps / fps)
     rng = np.random.default_rng([seed, 13])
     first = int(rng.integers(step))
     indices = tuple(range(first, scene.num_frames - (scene.num_frames - first) % (2 * step), step))
+    if not draw:
+        blank = np.broadcast_to(np.uint8(0), (len(indices), settings.frame_size, settings.frame_size, 3))
+        return Lesson(scene, Clip(blank, indices, settings.fps), _sample_with_masks(scene, {}, indices))
     frames, masks = draw_scene(scene)
     clip = Clip(frames[list(indices)], indices, settings.fps)
     return Lesson(scene, clip, _sample_with_masks(scene, masks, indices))
@@ -72,109 +76,149 @@ def renumbered(sample: Sample, new_ids: Mapping[int, int]) -> Sample:
     return Sample(Truth(**{**vars(truth), "tracks": tracks}), sample.video, masks, {})
 
 
-def questions(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int) -> list[tuple[str, str]]:
-    """Random questions about a scene with their answers, no two alike.
+Fact = tuple[int, int | None]
+"""What only the video tells: of an object id, when an action that starts in a frame happens, or (None) its looks."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene, its answer, and the facts that the answer tells."""
+
+    asked: str
+    answer: str
+    facts: frozenset[Fact]
+
+
+def questions(
+    scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int, told: Collection[Fact] = ()
+) -> list[Question]:
+    """Random questions about a scene; none tells what another has told.
+
+    A second mention of a number or a time is copied from the first, and teaches nothing of the video (LOG.md).
 
     Args:
         scene: what is seen.
         numbers: object id -> the number drawn on the object.
         rng: source of randomness.
         count: how many at most; a small scene may hold fewer.
+        told: facts that are known already.
     """
     makers, weights = list(MAKERS), np.array(list(MAKERS.values()))
-    found: list[tuple[str, str]] = []
+    found: list[Question] = []
+    known = set(told)
     for _ in range(4 * count):
         maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
-        pair = maker(scene, numbers, rng)
-        if pair is not None and pair not in found:
-            found.append(pair)
+        question = maker(scene, numbers, rng)
+        if question is not None and not question.facts & known and question not in found:
+            found.append(question)
+            known |= question.facts
     return found[:count]
 
 
-def questions_of_looks(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int) -> list[tuple[str, str]]:
-    """Questions about looks and numbers alone, which a still picture answers; no two alike, `count` at most."""
-    found = [maker(thing, numbers) for thing in scene.things for maker in (_looks_of, _number_of)]
+def questions_of_looks(scene: Scene, numbers: Mapping[int, int], rng: Generator, count: int) -> list[Question]:
+    """Questions about looks and numbers alone, which a still picture answers: one of each thing, `count` at most."""
+    found = [(_what_it_is if rng.random() < 0.5 else _number_of)(thing, numbers) for thing in scene.things]
     return [found[index] for index in rng.permutation(len(found))[:count]]
 
 
-def list_of_things(
-    scene: Scene, numbers: Mapping[int, int], rng: Generator, share_by_number: float = 0.5
-) -> tuple[str, str]:
+def list_of_things(scene: Scene, numbers: Mapping[int, int], rng: Generator, share_by_number: float = 0.5) -> Question:
     """A question for all things, and the list of them, in any order, with their numbers first or last.
 
     `share_by_number` is how often the numbers come first. Each word stands right beside the one that it is looked up
     by: this is how the way from words to things is found.
     """
     things = [scene.things[index] for index in rng.permutation(len(scene.things))]
+    facts = frozenset(looks_of(thing) for thing in things)
     if rng.random() < share_by_number:
         found = [f"{numbers[thing.object_id]} {thing.color} {thing.shape}" for thing in things]
-        return "List all things by number.", f"{', '.join(found)}."
+        return Question("List all things by number.", f"{', '.join(found)}.", facts)
     found = [f"{thing.color} {thing.shape} {numbers[thing.object_id]}" for thing in things]
-    return "List all things by looks.", f"{', '.join(found)}."
+    return Question("List all things by looks.", f"{', '.join(found)}.", facts)
 
 
-def _looks_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
-    return f"What is number {numbers[thing.object_id]}?", f"The {thing.color} {thing.shape}."
+def looks_of(thing: Thing) -> Fact:
+    """What a thing looks like, and which number it bears."""
+    return thing.object_id, None
 
 
-def _number_of(thing: Thing, numbers: Mapping[int, int]) -> tuple[str, str]:
+def _deeds(thing: Thing) -> frozenset[Fact]:
+    return frozenset((thing.object_id, action.start_frame) for action in thing.actions)
+
+
+def time_of(event: Event) -> Fact:
+    """When an event happens."""
+    return event.thing.object_id, event.action.start_frame
+
+
+def _what_it_is(thing: Thing, numbers: Mapping[int, int]) -> Question:
+    asked = f"What is number {numbers[thing.object_id]}?"
+    return Question(asked, f"The {thing.color} {thing.shape}.", frozenset([looks_of(thing)]))
+
+
+def _number_of(thing: Thing, numbers: Mapping[int, int]) -> Question:
     # Said again, the looks stand beside the number that they are to find.
-    return f"Which number is the {thing.color} {thing.shape}?", who_it_is(thing, numbers[thing.object_id])
+    asked = f"Which number is the {thing.color} {thing.shape}?"
+    return Question(asked, who_it_is(thing, numbers[thing.object_id]), frozenset([looks_of(thing)]))
 
 
-def _what_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
-    return _looks_of(_any(scene, rng), numbers)
+def _what_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
+    return _what_it_is(_any(scene, rng), numbers)
 
 
-def _which_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _which_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     return _number_of(_any(scene, rng), numbers)
 
 
-def _what_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _what_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     thing = _any(scene, rng)
     name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
     deeds = [what_it_does(action, scene) for action in thing.actions]
-    return f"What does {name} do?", f"It {' and '.join(deeds)}."
+    return Question(f"What does {name} do?", f"It {' and '.join(deeds)}.", _deeds(thing))
 
 
-def _when_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _when_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     thing = _any(scene, rng)
     name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
     action = thing.actions[int(rng.integers(len(thing.actions)))]
-    return f"When does it happen that {name} {action.kind}?", f"It {what_it_does(action, scene)}."
+    asked = f"When does it happen that {name} {action.kind}?"
+    return Question(asked, f"It {what_it_does(action, scene)}.", frozenset([time_of(Event(thing, action))]))
 
 
-def _who_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _who_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     kind = ACTIONS[int(rng.integers(len(ACTIONS)))] if rng.random() < 0.1 else _any_deed(scene, rng)
     who = sorted({numbers[t.object_id] for t in scene.things if any(a.kind == kind for a in t.actions)})
     answer = "Number " + " and ".join(str(number) for number in who) if who else "None"
-    return f"Which number {kind}?", f"{answer}."
+    return Question(f"Which number {kind}?", f"{answer}.", frozenset())
 
 
-def _who_does_first(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str] | None:
+def _who_does_first(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question | None:
     kind = _any_deed(scene, rng)
     turn = int(rng.integers(2))
     events = Description(kind, turn=turn).events(scene)
     if len(events) != 1:
         return None
-    return f"Which number {kind} {('first', 'last')[turn]}?", f"Number {numbers[events[0].thing.object_id]}."
+    asked = f"Which number {kind} {('first', 'last')[turn]}?"
+    return Question(asked, f"Number {numbers[events[0].thing.object_id]}.", frozenset())
 
 
-def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     thing = _any(scene, rng)
     number = numbers[thing.object_id]
     deeds = [f"It {what_it_does(action, scene)}." for action in thing.actions]
-    return f"Tell of number {number}.", " ".join([who_it_is(thing, number), *deeds])
+    answer = " ".join([who_it_is(thing, number), *deeds])
+    return Question(f"Tell of number {number}.", answer, _deeds(thing) | {looks_of(thing)})
 
 
-def _who_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _who_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     description, event = choose_description(scene, rng)
-    return f"Who is meant: {description.sentence()}?", who_it_is(event.thing, numbers[event.thing.object_id])
+    answer = who_it_is(event.thing, numbers[event.thing.object_id])
+    return Question(f"Who is meant: {description.sentence()}?", answer, frozenset([looks_of(event.thing)]))
 
 
-def _when_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> tuple[str, str]:
+def _when_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     description, event = choose_description(scene, rng)
-    return f"When is meant: {description.sentence()}?", f"It {what_it_does(event.action, scene)}."
+    answer = f"It {what_it_does(event.action, scene)}."
+    return Question(f"When is meant: {description.sentence()}?", answer, frozenset([time_of(event)]))
 
 
 MAKERS = {
@@ -210,5 +254,5 @@ def tokenizer_texts(num_scenes: int) -> list[str]:
     for seed in range(num_scenes):
         scene = make_scene(seed)
         numbers = {thing.object_id: thing.object_id for thing in scene.things}
-        texts += [text for pair in questions(scene, numbers, rng, 8) for text in pair]
+        texts += [text for question in questions(scene, numbers, rng, 8) for text in (question.asked, question.answer)]
     return texts
