@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RUN_COMMAND = "pip install -e . && stvg run recipes/quickstart.yaml"
 TEST_COMMAND = 'pip install -e ".[test]" && pytest'
-MADE_BY_THE_READER = {"my_recipe.yaml", "close_start.py", "truth.jsonl", "answers.jsonl"}
+MADE_BY_THE_READER = {"my_recipe.yaml", "close_start.py", "truth.jsonl", "answers.jsonl", "short_answers.py"}
 PLACES = ("recipes", "notebooks", "tests", "benchmarks", "data_shards", "docs", "stvg_lightning")
 
 
@@ -119,6 +119,29 @@ def test_the_own_recipe_example_binds(tmp_path: Path, monkeypatch: pytest.Monkey
     assert recipe.name == "quickstart_close_start"
     assert recipe.rewards.terms["close_start"][1] == 0.5
     assert list(recipe.rewards.terms) == ["temporal_iou", "object_id", "format", "close_start"]
+
+
+def test_the_own_form_of_answer_scores_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_example(tmp_path)
+    (tmp_path / "short_answers.py").write_text(block_after("Save this as `short_answers.py`", "python"))
+    (tmp_path / "short.jsonl").write_text(block_after("in `short.jsonl`", "json"))
+    monkeypatch.chdir(tmp_path)
+    command = next(command for command in shell_commands() if "answer=short_answers.py" in command)
+    arguments = shlex.split(command.replace("recipes/", f"{ROOT}/recipes/"))[1:]
+    assert main([argument for argument in arguments if argument != "--table"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["terms"] == {"temporal_iou": 0.5, "object_id": 1.0, "format": 1.0}
+    assert second["terms"] == {"temporal_iou": 0.0, "object_id": 0.0, "format": 0.0}
+    assert "earns 0.5 for its time, 1 for its object and 1 for its form, the second nothing" in README
+    recipe = bind_recipe(load_values([ROOT / "recipes" / "quickstart.yaml"], ["answer=short_answers.py"]))
+    truth = make_sample(next(iter(split_seeds("test", 1)))).truth
+    answer = recipe.answer.read(recipe.answer.write(truth, "", None), None)
+    assert answer.object_ids == (truth.object_id,) and answer.well_formed
+    (tmp_path / "short_answers.py").write_text("def instruction(truth, view):\n    return ''\n")
+    assert main(arguments) == 1
+    assert "short_answers.py is no answer language: it lacks" in capsys.readouterr().err
 
 
 def save_example(folder: Path) -> None:

@@ -15,11 +15,12 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from stvg_lightning.answers import AnswerLanguage
 from stvg_lightning.rewards import WeightedSum, load_term
-from stvg_lightning.rewards.loading import load_object
+from stvg_lightning.rewards.loading import load_file, load_object
 
 USE = "use"
 
@@ -29,14 +30,14 @@ class RecipeError(ValueError):
 
 
 def import_path(path: str, where: str) -> Any:
-    """Import `package.module` or `package.module.name`, or take `name` from a user's own `path/to/file.py:name`.
+    """Import `package.module` or `package.module.name`, or a user's own `path/to/file.py` or `path/to/file.py:name`.
 
     Raises:
         RecipeError: nothing of that name.
     """
-    if ".py:" in path:
+    if path.endswith(".py") or ".py:" in path:
         try:
-            return load_object(path)
+            return load_object(path) if ":" in path else load_file(Path(path).expanduser())
         except ValueError as error:
             raise RecipeError(f"{where}: {error}") from error
     if not all(part.isidentifier() for part in path.split(".")):

@@ -42,11 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_recipe_commands(commands)
     _add_file_commands(commands)
     _add_shard_commands(commands)
+    for each in (parser, *commands.choices.values()):  # before the command and after it
+        default = False if each is parser else argparse.SUPPRESS
+        each.add_argument("--traceback", action="store_true", default=default, help="show where an error came from")
     return parser
 
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from stvg_lightning.answers import AnswerLanguage
+from stvg_lightning.answers import AnswerLanguage, Frames, View
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import BASE, Stage
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
@@ -25,6 +25,8 @@ from stvg_lightning.rewards import WeightedSum
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
+SOME_FRAMES = Frames((0, 1), 64, 48, 64, 48, fps=2.0, num_frames=2)
+"""A view for languages that read nothing without one."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     """
     recipe: Recipe = bind(Recipe, values, "recipe")
     _check_stage_names(recipe)
+    nothing_said = recipe.answer.read("", View(recipe.markers.kind, SOME_FRAMES))
+    try:
+        recipe.rewards.check_language(nothing_said)
+    except ValueError as error:
+        raise RecipeError(f"recipe.rewards: {error}") from error
     return recipe
 
 
@@ -149,9 +156,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _content(text: str) -> str | None:
-    """A hash of what a recipe's text names: a file of the user's own (`path/to/file.py:name`) or a folder of shards."""
-    file, _, name = text.rpartition(":")
-    if name and file.endswith(".py") and Path(file).expanduser().is_file():
+    """A hash of what a text names: a file of the user's own (`file.py`, `file.py:name`) or a folder of shards."""
+    file = text if text.endswith(".py") else text.rpartition(":")[0]
+    if file.endswith(".py") and Path(file).expanduser().is_file():
         return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
     with suppress(OSError):  # a text too long for a path is none
         if (Path(text) / MANIFEST_NAME).is_file():

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Protocol, overload, runtime_checkable
 
 from stvg_lightning.answers import Answer
@@ -55,8 +56,8 @@ class RewardTerm(Protocol):
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
     also have `setup()`, called once before training; `on_epoch_start(epoch)`; `state_dict()` with
     `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
-    warn of weights that defeat it; and `notes(answer, truth)`, name -> number, always of the same names, of which
-    trainings log the means.
+    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a recipe's language must fill; and
+    `notes(answer, truth)`, name -> number, always of the same names, of which trainings log the means.
     """
 
     @property
@@ -75,10 +76,18 @@ def reward(function: Callable[..., Any]) -> RewardTerm: ...
 
 
 @overload
-def reward(*, low: float = 0.0, high: float = 1.0) -> Callable[[Callable[..., Any]], RewardTerm]: ...
+def reward(
+    *, low: float = 0.0, high: float = 1.0, needs: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], RewardTerm]: ...
 
 
-def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0, high: float | int = 1.0) -> Any:
+def reward(
+    function: Callable[..., Any] | None = None,
+    *,
+    low: float | int = 0.0,
+    high: float | int = 1.0,
+    needs: Sequence[str] = (),
+) -> Any:
     """Make a reward term of a plain function that scores one answer.
 
     Args:
@@ -87,6 +96,7 @@ def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0
             and `discriminator_boxes` then hold one entry.
         low: smallest value it returns.
         high: largest value it returns.
+        needs: see `RewardTerm`.
 
     Returns:
         The term; the plain function stays reachable as its `__wrapped__`.
@@ -105,7 +115,7 @@ def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0
     if not low < high:
         raise ValueError(f"a reward's low must be below its high, not {low} and {high}")
     if function is None:
-        return functools.partial(reward, low=low, high=high)
+        return functools.partial(reward, low=low, high=high, needs=needs)
     num_arguments = len(inspect.signature(function).parameters)
     if num_arguments not in (2, 3):
         raise ValueError(
@@ -122,7 +132,7 @@ def reward(function: Callable[..., Any] | None = None, *, low: float | int = 0.0
             values.append(None if value is None else float(value))
         return values
 
-    term.low, term.high = float(low), float(high)  # type: ignore[attr-defined]
+    term.low, term.high, term.needs = float(low), float(high), tuple(needs)  # type: ignore[attr-defined]
     return term
 
 
@@ -197,6 +207,20 @@ class WeightedSum:
                     notes |= _notes(name, term, answers[index], truth)
             rewarded.append(RewardedAnswer(terms, float(total), notes))
         return rewarded
+
+    def check_language(self, nothing_said: Answer) -> None:
+        """Refuse an answer language that never fills what a term needs.
+
+        Args:
+            nothing_said: what the language reads from an empty text: fields that it fills are not None there.
+
+        Raises:
+            ValueError: names the term and the field.
+        """
+        for name, (term, _) in self.terms.items():
+            for field_name in getattr(term, "needs", ()):
+                if attrgetter(field_name)(nothing_said) is None:
+                    raise ValueError(f"reward term {name!r} needs answers with {field_name}; this language has none")
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""

@@ -8,7 +8,7 @@ from stvg_lightning.rewards.box_lists import lists_of
 from stvg_lightning.tubes import Truth
 
 
-@reward
+@reward(needs=("box_lists",))
 def box_consistency(answer: Answer, truth: Truth) -> float:
     """1 where the indices of every list are exactly the answered first to last, each once and ascending; otherwise 0.
 

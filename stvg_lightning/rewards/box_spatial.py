@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
@@ -20,6 +21,7 @@ class BoxSpatial:
     """
 
     agreement: BoxAgreement = field(default_factory=BoxAgreement)
+    needs: ClassVar[tuple[str, ...]] = ("box_lists",)
 
     @property
     def low(self) -> float:

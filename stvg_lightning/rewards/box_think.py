@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext, RewardTerm
@@ -24,6 +25,7 @@ class BoxThink:
     """
 
     agreement: BoxAgreement = field(default_factory=BoxAgreement)
+    needs: ClassVar[tuple[str, ...]] = ("box_lists", "box_lists.think")
 
     @property
     def low(self) -> float:

@@ -32,6 +32,7 @@ class IndexTemporalIoU:
     interval: Interval = "inclusive"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
+    needs: ClassVar[tuple[str, ...]] = ("box_lists",)
 
     def __post_init__(self) -> None:
         check_choice("interval", self.interval, get_args(Interval))

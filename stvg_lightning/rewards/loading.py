@@ -62,7 +62,7 @@ def load_object(path: str) -> Any:
     """
     if ":" in path:
         file, _, name = path.rpartition(":")
-        module = _load_file(Path(file).expanduser())
+        module = load_file(Path(file).expanduser())
     else:
         module_name, _, name = path.rpartition(".")
         if not module_name:
@@ -85,8 +85,12 @@ def _load_module(module_name: str, path: str) -> ModuleType:
         ) from error
 
 
-def _load_file(file: Path) -> ModuleType:
-    """Run a file as a module, anew each time, so that an edited file is seen."""
+def load_file(file: Path) -> ModuleType:
+    """Run a file as a module, anew each time, so that an edited file is seen.
+
+    Raises:
+        ValueError: no such file, or one that cannot be run.
+    """
     if file.suffix != ".py":
         raise ValueError(f"{file} must be a .py file, as in path/to/file.py:name")
     if not file.is_file():

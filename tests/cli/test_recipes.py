@@ -225,6 +225,22 @@ def test_a_fingerprint_sees_what_a_reward_file_and_a_folder_of_shards_hold(tmp_p
     assert other_data[1] != other_reward[1]
 
 
+def test_a_fingerprint_sees_what_a_file_of_answers_holds(tmp_path: Path) -> None:
+    own = write(tmp_path, "own.py", "one")
+    values = load_values([QUICKSTART], [f"answer={own}"])
+    before = fingerprint(values, "sft")
+    own.write_text("two")
+    assert fingerprint(values, "sft") != before
+
+
+def test_rewards_that_the_answers_cannot_earn_are_refused_before_anything_runs(stvg: Any) -> None:
+    checked = stvg("check", QUICKSTART, "rewards.spatial=stvg_lightning.rewards.BoxSpatial")
+    assert checked.code == 1
+    assert "recipe.rewards: reward term 'spatial' needs answers with box_lists; this language has none" in checked.err
+    checked = stvg("check", ROOT / "recipes" / "stvg_o1.yaml", "answer.think=false")
+    assert checked.code == 1 and "reward term 'think' needs answers with box_lists.think" in checked.err
+
+
 def test_the_resolved_recipe_binds_again(tmp_path: Path) -> None:
     values = load_values([QUICKSTART], ["seed=3"])
     resolved = write(tmp_path, "resolved.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
