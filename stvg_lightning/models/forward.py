@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
+from stvg_lightning.models.growing_cache import growing_cache
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
 
@@ -109,13 +110,13 @@ class Prefill:
 
 
 def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures) -> Prefill:
-    """Read prompts once, keeping their keys and values."""
+    """Read prompts once, keeping their keys and values, with room for what follows."""
     output = model.model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask.long(),
         position_ids=batch.position_ids,
         mm_encoder_outputs=encoder_outputs(features),
-        past_key_values=DynamicCache(config=model.config.get_text_config()),
+        past_key_values=growing_cache(model.config.get_text_config()),
         use_cache=True,
     )
     return Prefill(output.past_key_values, output.last_hidden_state[:, -1])
