@@ -36,8 +36,7 @@ def main(folder: Path) -> None:
     rows = {name: {row["id"]: row for row in read_rows(folder / f"evaluate/{name}.jsonl")} for name in NAMES}
     good = [i for i, row in rows["grpo"].items() if row["vIoU"] > 0.5 and row["vIoU"] > rows["sft"][i]["vIoU"]]
     chosen = sorted(good, key=lambda i: rows["grpo"][i]["vIoU"])[len(good) // 2]
-    samples = ShardFolder(run.path(evaluation.shards))
-    sample = next(samples[index] for index in range(len(samples)) if samples.truth(index).id == chosen)
+    sample = ShardFolder(run.path(evaluation.shards)).of_id(chosen)
     truth = sample.truth
     preparation = Preparation(load_trained_encoder(recipe.model.name), recipe.video, recipe.markers, recipe.answer)
     clip = replace(preparation, video=VideoSampling(fps=truth.fps)).marked_clip(sample).clip

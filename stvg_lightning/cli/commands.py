@@ -18,7 +18,7 @@ from rich.table import Table
 
 from stvg_lightning.answers import Answer, AnswerLanguage, MarkerKind, View
 from stvg_lightning.cli.binding import RecipeError, bind
-from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.tubes import Truth
@@ -64,7 +64,7 @@ def run(options: Namespace) -> int:
 
     console = Console()
     files, overrides = split_arguments(options.recipe)
-    values = load_values(_with_base(files), overrides)
+    values = load_values(with_base(files), overrides)
     folder = run_recipe(values, options.only, console)
     report = folder / "report.html"
     console.print(f"results: {folder / 'summary.json'}" + (f", {report}" if report.is_file() else ""))
@@ -78,7 +78,7 @@ def check(options: Namespace) -> int:
     for group in [files] if options.together else [[file] for file in files]:
         name = " + ".join(str(file) for file in group)
         try:
-            recipe = bind_recipe(load_values(_with_base(group), overrides))
+            recipe = bind_recipe(load_values(with_base(group), overrides))
             print(f"{name}: fine, stages {', '.join(recipe.stages)}")
         except (ValueError, OSError) as error:
             failures += 1
@@ -125,19 +125,20 @@ def score(options: Namespace) -> int:
 def reward(options: Namespace) -> int:
     """`stvg reward`."""
     files, overrides = split_arguments(options.recipe)
-    recipe = bind_recipe(load_values(_with_base(files), overrides))
+    recipe = bind_recipe(load_values(with_base(files), overrides))
     truths = {truth.id: truth for truth in read_truths(options.samples)}
     completions = read_completions(options.completions, truths)
     groups: dict[str, list[int]] = defaultdict(list)
     for index, completion in enumerate(completions):
         groups[completion.id].append(index)
     rows: list[dict[str, Any]] = [{} for _ in completions]
+    any_boxes = any(completion.boxes_xyxy is not None for completion in completions)
     recipe.rewards.setup()
     for id_, indices in groups.items():
         view = _view(truths[id_], recipe.video, recipe.markers.kind)
         answers = [recipe.answer.read(completions[index].text, view) for index in indices]
-        # Progress as at the end of a training; a line without boxes earns nothing for place.
-        context = RewardContext(progress=1.0, discriminator_boxes=[completions[index].boxes_xyxy for index in indices])
+        boxes = [completions[index].boxes_xyxy for index in indices] if any_boxes else None
+        context = RewardContext(progress=1.0, discriminator_boxes=boxes)  # as at the end of a training
         scored = recipe.rewards.score(answers, truths[id_], context)
         for index, rewarded in zip(indices, scored, strict=True):
             rows[index] = {"id": id_, "terms": rewarded.terms, "total": rewarded.total}
@@ -169,7 +170,7 @@ def _inspect_shards(options: Namespace) -> int:
     description = describe(options.directory)
     print(json.dumps(description, indent=2))
     sheet = options.sheet or Path("contact_sheet.png")
-    markers = bind_recipe(load_values(_with_base([options.recipe]))).markers if options.recipe else Markers()
+    markers = bind_recipe(load_values(with_base([options.recipe]))).markers if options.recipe else Markers()
     contact_sheet(options.directory, draw=lambda clip, sample: draw_markers(clip, sample, markers).clip).save(sheet)
     print(f"contact sheet: {sheet}", file=sys.stderr)
     return 0
@@ -179,10 +180,11 @@ def _build_shards(options: Namespace) -> int:
     from rich.progress import track
 
     from stvg_lightning.data.annotations import read_jsonl_samples
-    from stvg_lightning.data.shards import write_shards
+    from stvg_lightning.data.shards import WriteOptions, write_shards
 
     samples = track(read_jsonl_samples(options.annotations, options.videos), "samples", console=Console(stderr=True))
-    built = write_shards(samples, options.out, options.source or options.annotations.name, options.licence)
+    source = options.source or options.annotations.name
+    built = write_shards(samples, options.out, source, options.licence, WriteOptions(overwrite=options.overwrite))
     print(f"{built.num_written} samples in {len(built.manifest.shards)} shards at {options.out}")
     for skipped in built.skipped:
         print(f"skipped {skipped.id}: {skipped.reason}", file=sys.stderr)
@@ -195,22 +197,14 @@ def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:
     return [Path(argument) for argument in arguments if argument not in overrides], overrides
 
 
-def _with_base(files: list[Path]) -> list[Path]:
-    """An overlay names the recipe it lies over in its first line, `# over: NAME.yaml`; that comes first."""
-    if not files or not files[0].is_file():
-        return files
-    first_line = files[0].read_text().partition("\n")[0]
-    if first_line.startswith("# over: "):
-        return [*_with_base([files[0].parent / first_line.removeprefix("# over: ").strip()]), *files]
-    return files
-
-
 def _reader(options: Namespace) -> Callable[[str, Truth], Answer]:
     """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
     if options.recipe is None:
         language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language or 'id_span'}", "--language")
-        return lambda text, truth: language.read(text, View(options.markers))
-    recipe = bind_recipe(load_values(_with_base([options.recipe])))
+        return lambda text, truth: language.read(text, View(options.markers or "number"))
+    if options.language or options.markers:
+        raise ValueError("--recipe tells language and markers: leave out --language and --markers")
+    recipe = bind_recipe(load_values(with_base([options.recipe])))
     return lambda text, truth: recipe.answer.read(text, _view(truth, recipe.video, recipe.markers.kind))
 
 

@@ -67,13 +67,12 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     score = commands.add_parser("score", help="score predictions against truth")
     score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
     score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
-    reading = score.add_mutually_exclusive_group()
-    reading.add_argument("--language", help="the answer language of predictions that hold text (default: id_span)")
-    reading.add_argument(
+    score.add_argument("--language", help="the answer language of predictions that hold text (default: id_span)")
+    score.add_argument(
         "--recipe", type=Path, help="a recipe that tells language, markers and frames instead; box texts need it"
     )
     kinds = ("number", "upper", "lower", "mix")
-    score.add_argument("--markers", choices=kinds, default="number", help="the kind of marker that texts name")
+    score.add_argument("--markers", choices=kinds, help="the kind of marker that texts name (default: number)")
     score.add_argument("--rows", type=Path, help="write one row of scores a sample to this file")
     score.add_argument("--json", action="store_true", help="print JSON instead of a table")
     reward = commands.add_parser("reward", help="print every reward term of every completion")
@@ -104,6 +103,7 @@ def _add_shard_commands(commands: argparse._SubParsersAction) -> None:
     build.add_argument("--annotations", type=Path, required=True)
     build.add_argument("--videos", type=Path, required=True)
     build.add_argument("--out", type=Path, required=True)
+    build.add_argument("--overwrite", action="store_true", help="replace shards that are there")
     build.add_argument("--source", default="", help="where the data came from (default: the annotation file's name)")
     build.add_argument("--licence", default="unknown", help="under which terms it may be used")
 

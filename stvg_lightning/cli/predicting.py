@@ -12,9 +12,9 @@ import torch
 
 from stvg_lightning.answers import AnswerLanguage, id_span
 from stvg_lightning.cli.binding import bind
-from stvg_lightning.cli.recipe import bind_recipe, load_values
-from stvg_lightning.data.annotations import tube_of_masks
-from stvg_lightning.data.video import VideoSampling, probe_video
+from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
+from stvg_lightning.data.annotations import check_counts, tube_of_masks
+from stvg_lightning.data.video import VideoSampling, check_rate, probe_video
 from stvg_lightning.evaluation import predicted_tube
 from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained
 from stvg_lightning.models.loading import PROMPT_FILE, Dtype, model_folder
@@ -63,18 +63,35 @@ def _sample(options: Namespace) -> Sample:
     if options.tracks is None:
         size = info.num_frames, info.width, info.height
         return Sample(Truth(options.video.stem, options.sentence, info.fps, *size), options.video)
-    where, record = next(iter(read_json_lines(options.tracks)))
+    where, record = _line_of_video(options.tracks, options.video)
     record = {**record, "query": options.sentence, "video": options.video.name}
     truth, extras = parse_truth(record, where, EXTRA_KEYS)
+    for rles in extras.masks.values():
+        for rle in rles.values():
+            check_counts(rle)
     tracks = truth.tracks or {object_id: tube_of_masks(rles) for object_id, rles in extras.masks.items()}
     if (truth.num_frames, truth.width, truth.height) != (info.num_frames, info.width, info.height):
         raise ValueError(
             f"{where}: {truth.num_frames} frames of {truth.width} x {truth.height} are described, but "
             f"{options.video} has {info.num_frames} of {info.width} x {info.height}"
         )
+    check_rate(truth, info)
     # What the line may tell of the answer is not for the model, nor for the drawing.
     asked = replace(truth, tracks=tracks, boxes_xyxy={}, object_id=None, span_frames=None, task="stvg")
     return Sample(asked, options.video, extras.masks, extras.categories)
+
+
+def _line_of_video(file: Path, video: Path) -> tuple[str, dict[str, Any]]:
+    """The only line of a file, or of several the one that names the video or bears its name as id."""
+    lines = list(read_json_lines(file))
+    if len(lines) > 1:
+        lines = [line for line in lines if video.name == line[1].get("video") or video.stem == line[1].get("id")]
+    if len(lines) != 1:
+        raise ValueError(
+            f"{len(lines)} of several lines in {file} are of {video.name}: one must name it as its `video`, or have "
+            f"the id {video.stem!r}"
+        )
+    return lines[0]
 
 
 def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, AnswerLanguage, Dtype]:
@@ -83,7 +100,7 @@ def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, AnswerLang
     is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
     recipe_file = options.recipe or (run_recipe if is_trained and run_recipe.is_file() else None)
     if recipe_file is not None:
-        recipe = bind_recipe(load_values([recipe_file]))
+        recipe = bind_recipe(load_values(with_base([recipe_file])))
         return recipe.video, recipe.markers, recipe.answer, recipe.model.dtype
     prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
     stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}

@@ -100,6 +100,16 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
     return values
 
 
+def with_base(files: list[Path]) -> list[Path]:
+    """An overlay names the recipe it lies over in its first line, `# over: NAME.yaml`; that comes first."""
+    if not files or not files[0].is_file():
+        return files
+    first_line = files[0].read_text().partition("\n")[0]
+    if first_line.startswith("# over: "):
+        return [*with_base([files[0].parent / first_line.removeprefix("# over: ").strip()]), *files]
+    return files
+
+
 def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     """Bind every key of a recipe; no weight is loaded and nothing runs.
 

@@ -57,7 +57,6 @@ def run_recipe(values: Mapping[str, Any], only: Sequence[str], console: Console)
     if process_rank() == 0:
         run.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(run.folder / "recipe.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(values))))
-        write_atomically(run.folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
     names = list(recipe.stages)
     for number, name in enumerate(names, start=1):
         if only and name not in only:
@@ -108,6 +107,7 @@ def versions() -> dict[str, str]:
 def _run_stage(run: Run, name: str, mark: str) -> None:
     folder = run.folder / name
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
     started_file = folder / STARTED_FILE
     before = json.loads(started_file.read_text())["seconds"] if started_file.is_file() else 0.0
     started, upon = perf_counter(), _stages_made(run, name)

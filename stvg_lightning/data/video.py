@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from stvg_lightning.answers import Frames
 from stvg_lightning.tubes import Clip, Truth
 
+LARGEST_RATE_DIFFERENCE = 0.02
+"""As a share: files of varying rate state a mean, and 29.97 is often written as 30."""
+
 
 class UnreadableVideo(ValueError):
     """A video that cannot be decoded, or holds fewer frames than it should."""
@@ -28,6 +31,7 @@ class VideoSampling:
     `fps` frames are taken for each second, at least `min_frames`, at most `max_frames`.
     `total_pixels` is the budget of one video, over all its frames (STVG-R1: 1.6 million, as released
     2048 * 28 * 28); `min_frame_pixels` and `max_frame_pixels` bound a single frame, `longest_side` its sides.
+    Where they contradict each other, `min_frame_pixels` wins: models cannot read smaller frames.
     `side_multiple` is what both sides are multiples of, as the model's own processor says it: only commands that
     load no model need it here.
     """
@@ -140,6 +144,16 @@ class VideoInfo:
     num_frames: int
     width: int
     height: int
+
+
+def check_rate(truth: Truth, info: VideoInfo) -> None:
+    """Refuse a truth whose frame rate is not that of its video: every second of it would be another.
+
+    Raises:
+        ValueError: the rates differ by more than `LARGEST_RATE_DIFFERENCE`.
+    """
+    if abs(truth.fps / info.fps - 1) > LARGEST_RATE_DIFFERENCE:
+        raise ValueError(f"the video has {info.fps:g} frames a second, the truth says {truth.fps:g}")
 
 
 def probe_video(video: bytes | Path) -> VideoInfo:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from stvg_lightning.data.shards import BadSample, ShardFolder, ShardStream
+from stvg_lightning.data.shards import ShardFolder, ShardStream
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.tubes import Sample
@@ -113,13 +112,4 @@ class GroundingData(LightningDataModule):
 
     def sample(self, id_: str) -> Sample:
         """A sample of the shards by its id."""
-        return self.folder[self._index_of_id[id_]]
-
-    @cached_property
-    def _index_of_id(self) -> dict[str, int]:
-        index_of_id = {}
-        for index in range(len(self.folder)):
-            # A bad sample never reaches a batch: the stream has skipped it and named it in the log.
-            with suppress(BadSample):
-                index_of_id[self.folder.truth(index).id] = index
-        return index_of_id
+        return self.folder.of_id(id_)

@@ -19,7 +19,7 @@ HEADLINE_METRICS: dict[str, str] = {
 LOWER_IS_BETTER = frozenset({"unreadable"})
 METRIC_WORDS = {"unreadable": "unreadable answers"}
 MAIN_METRICS = ("m_vIoU", "m_tIoU")
-MODEL_NAMES = {"sft": "cold start", "grpo": "GRPO"}
+MODEL_NAMES = {"sft": "SFT", "grpo": "GRPO"}
 
 Entry = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def model_name(model: str) -> str:
-    """A model's name as it is written on the page: `sft` is the cold start, others keep theirs."""
+    """A model's name as it is written on the page: abbreviations in capitals."""
     return MODEL_NAMES.get(model, model)
 
 
@@ -112,7 +112,7 @@ def difference_sentence(after: str, before: str, metric: str, entry: Entry) -> s
 
     Example:
         >>> difference_sentence("grpo", "sft", "m_vIoU", {"mean": 0.042, "ci95": [0.021, 0.063]})
-        'GRPO over cold start: +4.2 points of m_vIoU, 95 % interval 2.1 to 6.3'
+        'GRPO over SFT: +4.2 points of m_vIoU, 95 % interval 2.1 to 6.3'
     """
     return f"{_pair_title(after, before)}: {difference_words(metric, entry)}"
 

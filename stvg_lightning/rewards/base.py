@@ -54,7 +54,7 @@ class RewardTerm(Protocol):
     """One term of a reward: called with a group of answers to one question, it gives one value for each.
 
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
-    also have `setup()`, called once before training; `on_epoch_start(epoch)`; `state_dict()` with
+    also have `setup()`, called before a training and before an evaluation; `on_epoch_start(epoch)`; `state_dict()` with
     `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
     warn of weights that defeat it; `needs`, dotted fields of `Answer` that a recipe's language must fill; and
     `notes(answer, truth)`, name -> number, always of the same names, of which trainings log the means.

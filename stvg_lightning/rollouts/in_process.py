@@ -50,10 +50,8 @@ class InProcessSampler:
             prefill_seconds = perf_counter() - started
             token_ids, log_probs, finished = self._decode(prompts, read, group_size, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
-        generate_seconds = perf_counter() - started
-        decode_seconds = generate_seconds - prefill_seconds
-        seconds = {"prefill": prefill_seconds, "decode": decode_seconds, "generate": generate_seconds}
-        return replace(rollouts, seconds=seconds)
+        decode_seconds = perf_counter() - started - prefill_seconds
+        return replace(rollouts, seconds={"prefill": prefill_seconds, "decode": decode_seconds})
 
     def _decode(
         self,

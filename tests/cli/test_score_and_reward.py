@@ -237,5 +237,5 @@ def test_texts_of_boxes_are_scored_as_a_recipe_reads_them(tmp_path: Path, stvg: 
     assert_close([scores["m_tIoU"]["mean"], scores["m_vIoU"]["mean"]], [1.0, 0.5])
     ids = json.loads(stvg("score", *files).out)["models"]["predictions"]
     assert ids["m_vIoU"]["mean"] == 0 and ids["unreadable"]["mean"] == 1
-    with pytest.raises(SystemExit, match="2"):  # argparse names the two
-        stvg("score", *files, "--recipe", STVG_O1, "--language", "id_span")
+    for told in (("--language", "id_span"), ("--markers", "upper")):
+        assert "--recipe tells language and markers" in stvg("score", *files, "--recipe", STVG_O1, *told).message

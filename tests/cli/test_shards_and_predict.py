@@ -132,3 +132,22 @@ def test_tracks_must_fit_the_video(
     video = videos / f"{record['id']}.mp4"
     printed = stvg("predict", random_model_folder, video, "who", "--tracks", tmp_path / "other.jsonl")
     assert "200 frames of 128 x 128 are described" in printed.message
+    slow = json.loads(annotations.read_text().splitlines()[1]) | {"fps": 4}
+    (tmp_path / "other.jsonl").write_text(json.dumps(slow) + "\n")
+    printed = stvg("predict", random_model_folder, video, "who", "--tracks", tmp_path / "other.jsonl")
+    assert "the video has 8 frames a second, the truth says 4" in printed.message
+    stranger = tmp_path / "stranger.mp4"
+    stranger.write_bytes(video.read_bytes())
+    printed = stvg("predict", random_model_folder, stranger, "who", "--tracks", annotations)
+    assert f"0 of several lines in {annotations} are of stranger.mp4" in printed.message
+
+
+def test_a_video_at_another_rate_is_skipped(own_videos: tuple[Path, Path], tmp_path: Path, stvg: Any) -> None:
+    annotations, videos = own_videos
+    records = [json.loads(line) for line in annotations.read_text().splitlines()]
+    records[1]["fps"] = 4  # every second of it would be another
+    annotations.write_text("".join(json.dumps(record) + "\n" for record in records))
+    out = tmp_path / "shards"
+    build = ("shards", "build", "--annotations", annotations, "--videos", videos, "--out", out)
+    printed = stvg(*build)
+    assert "the video has 8 frames a second, the truth says 4" in printed.out + printed.err

@@ -173,6 +173,10 @@ def test_shards_hold_the_samples_in_order(shard_folder: Path, synthetic_samples:
     for index in (8, -9):
         with pytest.raises(IndexError, match=f"sample {index} is not one of the 8"):
             folder[index]
+    third = synthetic_samples[3].truth
+    assert folder.of_id(third.id).truth == third
+    with pytest.raises(KeyError):
+        folder.of_id("no such id")
 
 
 def test_plain_webdataset_reads_our_shards(shard_folder: Path, synthetic_samples: Samples) -> None:

@@ -41,7 +41,9 @@ def test_features_are_those_of_transformers_own_loop(model: VideoLanguageModel) 
     for mine, other in zip(ours.pooler_output, theirs.pooler_output, strict=True):
         assert_close(mine, other, atol=1e-5)
         assert mine.std() > 0.01
-    for mine, other in zip(getattr(ours, "deepstack_features", []), getattr(theirs, "deepstack_features", [])):
+    levels = [getattr(found, "deepstack_features", ()) or () for found in (ours, theirs)]
+    assert len(levels[0]) == len(getattr(model.network.config.vision_config, "deepstack_visual_indexes", ()))
+    for mine, other in zip(*levels, strict=True):
         assert_close(torch.cat(mine), torch.cat(other), atol=1e-5)
 
 

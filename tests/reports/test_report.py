@@ -114,8 +114,8 @@ def test_gallery_shows_cases_rewards_and_spans(page, inputs):
 
 def test_results_are_told_in_words(page):
     text = "\n".join(page.texts)
-    assert re.search(r"GRPO over cold start: \+\d+\.\d points of m_vIoU, 95 % interval ", text)
-    assert "3 models on 3 held-out videos; 6 min 8 s in all." in text
+    assert re.search(r"GRPO over SFT: \+\d+\.\d points of m_vIoU, 95 % interval ", text)
+    assert "3 models on 3 held-out questions; 6 min 8 s in all." in text
     assert page.texts.count("better") >= 1 and page.texts.count("unclear") >= 1
 
 
@@ -144,7 +144,7 @@ def test_a_run_without_curves_gallery_and_times_still_has_a_page(inputs):
     summary = {"models": {"base": inputs.summary["models"]["base"]}}
     page = Page(render_report(ReportInputs("bare", "", summary, {"base": inputs.rows["base"]})))
     assert not page.attributes("video") and not page.attributes("svg")
-    assert "1 model on 3 held-out videos." in page.texts
+    assert "1 model on 3 held-out questions." in page.texts
 
 
 def test_writing_replaces_the_page_or_leaves_it(inputs, tmp_path):

@@ -3,13 +3,12 @@
 from stvg_lightning.cli.stages.evaluate import Evaluate
 from stvg_lightning.cli.stages.pretrain import TinyPretraining
 from stvg_lightning.cli.stages.report import Report
-from stvg_lightning.cli.stages.shards import JsonLinesShards, SyntheticShards
+from stvg_lightning.cli.stages.shards import SyntheticShards
 from stvg_lightning.cli.stages.training import GroupRelativePolicyOptimization, SupervisedFineTuning
 
 __all__ = [
     "Evaluate",
     "GroupRelativePolicyOptimization",
-    "JsonLinesShards",
     "Report",
     "SupervisedFineTuning",
     "SyntheticShards",

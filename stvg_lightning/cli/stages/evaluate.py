@@ -146,8 +146,11 @@ def write_summary(run: Run) -> dict[str, Any]:
         scores = run.folder / name / "scores.json"
         if scores.is_file():
             found = json.loads(scores.read_text())
-            summary["models"].update(found["models"])
-            summary["differences"].update(found["differences"])
+            for section in ("models", "differences"):
+                for key, entry in found[section].items():
+                    # Scored again on other questions, a model stands there twice.
+                    is_other = summary[section].get(key, entry) != entry
+                    summary[section][f"{key} ({name})" if is_other else key] = entry
         if (run.folder / name / DONE_FILE).is_file():
             summary["seconds"][name] = stage_seconds(run.folder / name)
     write_atomically(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -14,7 +14,6 @@ from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.models.adapters import load_trained_encoder
 from stvg_lightning.reports import GalleryItem, ReportInputs, choose_gallery, gallery_item, read_curves, write_report
 from stvg_lightning.rollouts.preparation import Preparation
-from stvg_lightning.tubes import Sample
 
 REPORT_FILE = "report.html"
 METRICS_FILES = "metrics/*/metrics.csv"
@@ -45,7 +44,7 @@ def write_run_report(run: Run, gallery: int = 16) -> Path:
     done = {name: stage for name, stage in evaluations.items() if (run.folder / name / "scores.json").is_file()}
     if not done:
         raise FileNotFoundError(f"{run.folder} holds no scores yet: run its evaluation first")
-    name, evaluation = next(iter(done.items()))
+    name, evaluation = list(done.items())[-1]
     rows = {model: read_rows(run.folder / name / f"{model}.jsonl") for model in evaluation.models}
     curves = {
         stage: merged_curves(sorted((run.folder / stage).glob(METRICS_FILES)))
@@ -81,16 +80,12 @@ def _gallery(run: Run, evaluation: Evaluate, rows: dict[str, list[dict]], count:
     encoder = load_trained_encoder(run.recipe.model.name)
     preparation = Preparation(encoder, run.recipe.video, run.recipe.markers, run.recipe.answer)
     chosen = {choice.id: choice for choice in choose_gallery(rows, count)}
-    samples: dict[str, Sample] = {}
     folder = ShardFolder(run.path(evaluation.shards))
-    for index in range(len(folder)):
-        id_ = folder.truth(index).id
-        if id_ in chosen:
-            samples[id_] = folder[index]
     items = []
     for id_, choice in chosen.items():
-        truth = samples[id_].truth
+        sample = folder.of_id(id_)
+        truth = sample.truth
         smooth = replace(preparation, video=VideoSampling(fps=min(truth.fps, MAX_SHOWN_FPS)))
-        clip = smooth.marked_clip(samples[id_]).clip
+        clip = smooth.marked_clip(sample).clip
         items.append(gallery_item(choice, truth, clip, preparation.read(texts[id_], truth), shown_model))
     return items

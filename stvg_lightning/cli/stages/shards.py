@@ -1,4 +1,4 @@
-"""Stages that make shards: from the synthetic world, or from annotations and videos."""
+"""The stage that makes shards of the synthetic world; shards of videos are made by `stvg shards build`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.progress import track
 
 from stvg_lightning.cli.stages.stage import Run
-from stvg_lightning.data.annotations import read_jsonl_samples
 from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME
 from stvg_lightning.data.synthetic import WorldSettings, make_sample, split_seeds
@@ -42,25 +41,3 @@ class SyntheticShards:
 
     def _samples(self, run: Run, split: str, num_samples: int) -> Iterator[Sample]:
         return (make_sample(seed, self.world) for seed in split_seeds(split, num_samples, run.recipe.seed))
-
-
-@dataclass(frozen=True)
-class JsonLinesShards:
-    """Make shards of truth lines and the videos they speak of.
-
-    Attributes:
-        annotations: a file of truth lines.
-        videos: the folder of the videos.
-        source: where the data came from, for the manifest.
-        licence: under which terms it may be used, for the manifest.
-    """
-
-    annotations: str
-    videos: str
-    source: str
-    licence: str
-
-    def __call__(self, run: Run, folder: Path) -> None:
-        if not (folder / "all" / MANIFEST_NAME).is_file():
-            samples = read_jsonl_samples(Path(self.annotations), Path(self.videos))
-            write_shards(track(samples, "shards"), folder / "all", self.source, self.licence)

@@ -6,6 +6,8 @@ import logging
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,6 +69,22 @@ class ShardFolder:
         """The truth of a sample, without reading its video or masks."""
         place, record = self._read_record(index, only="json")
         return record_truth(record, place)[0]
+
+    def of_id(self, id_: str) -> Sample:
+        """The sample of an id.
+
+        Raises:
+            KeyError: no readable sample has it.
+        """
+        return self[self._index_of_id[id_]]
+
+    @cached_property
+    def _index_of_id(self) -> dict[str, int]:
+        index_of_id = {}
+        for index in range(len(self)):
+            with suppress(BadSample):  # what cannot be read has no id
+                index_of_id[self.truth(index).id] = index
+        return index_of_id
 
     def _read_record(self, index: int, only: str | None = None) -> tuple[str, dict[str, Any]]:
         if not -len(self) <= index < len(self):

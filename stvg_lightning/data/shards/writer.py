@@ -14,7 +14,7 @@ from webdataset import TarWriter
 
 from stvg_lightning.data.shards.codec import BadSample, sample_to_record
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, file_sha256, write_manifest
-from stvg_lightning.data.video import UnreadableVideo, probe_video
+from stvg_lightning.data.video import UnreadableVideo, check_rate, probe_video
 from stvg_lightning.tubes import Sample
 
 UNFINISHED = ".unfinished"
@@ -27,7 +27,7 @@ NUM_REASONS_SHOWN = 5
 class WriteOptions:
     """How shards are built.
 
-    `check_videos` probes every video and skips a sample whose truth gives another size, or a number
+    `check_videos` probes every video and skips a sample whose truth gives another size or rate, or a number
     of frames more than one apart. More than `max_skipped_share` of the samples skipped (0 to 1)
     fails the build. `overwrite` replaces a complete folder, which stays as it is until the new one
     is whole.
@@ -96,7 +96,9 @@ def write_shards(
         if not value.strip():
             raise ValueError(f"{name} is {value!r}: the manifest needs a text")
     if (out / MANIFEST_NAME).exists() and not options.overwrite:
-        raise FileExistsError(f"{out} already holds complete shards: choose another folder, or overwrite")
+        raise FileExistsError(
+            f"{out} already holds complete shards: choose another folder, or overwrite them (--overwrite)"
+        )
     unfinished = out / UNFINISHED
     build = _Build(out, options)
     try:
@@ -213,6 +215,10 @@ def _check_video(sample: Sample) -> None:
         )
     if abs(info.num_frames - truth.num_frames) > MAX_FRAMES_APART:
         raise BadSample(f"the video has {info.num_frames} frames, the truth says {truth.num_frames}")
+    try:
+        check_rate(truth, info)
+    except ValueError as error:
+        raise BadSample(str(error)) from None
 
 
 def _move_into_place(unfinished: Path, out: Path, manifest: Manifest) -> None:

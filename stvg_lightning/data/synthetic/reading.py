@@ -22,7 +22,7 @@ from stvg_lightning.tubes import Clip, Sample, Truth, encode_mask
 
 @dataclass(frozen=True)
 class Lesson:
-    """A scene to be read: its frames, a sample that marks them, and questions with their answers."""
+    """A scene to be read: its frames, and a sample that tells where to mark them."""
 
     scene: Scene
     clip: Clip

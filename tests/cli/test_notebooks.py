@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-RUN = Path(os.environ.get("STVG_RUN", "runs/quickstart"))
 CELL_SECONDS = 900
 
 
@@ -21,11 +19,8 @@ def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
         assert cell.cell_type != "code" or (not cell.outputs and cell.execution_count is None)
 
 
-@pytest.mark.skipif(
-    not (ROOT / RUN / "summary.json").is_file(),
-    reason=f"there is no run in {RUN}: `stvg run recipes/quickstart.yaml` makes one, STVG_RUN names another",
-)
-def test_01_explore_a_run() -> None:
+def test_01_explore_a_run(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STVG_RUN", str(finished_run))
     book = run_notebook("01_explore_a_run")
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
