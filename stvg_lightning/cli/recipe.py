@@ -118,12 +118,23 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     """
     recipe: Recipe = bind(Recipe, values, "recipe")
     _check_stage_names(recipe)
+    _check_rewards(recipe)
+    return recipe
+
+
+def _check_rewards(recipe: Recipe) -> None:
+    """Refuse rewards that no answer of this recipe can earn."""
     nothing_said = recipe.answer.read("", View(recipe.markers.kind, SOME_FRAMES))
     try:
         recipe.rewards.check_language(nothing_said)
     except ValueError as error:
         raise RecipeError(f"recipe.rewards: {error}") from error
-    return recipe
+    for name, (term, _) in recipe.rewards.terms.items():
+        if not recipe.markers.draw and getattr(term, "presence", None) == "paper":
+            raise RecipeError(
+                f"recipe.rewards.{name}: with presence 'paper' an object must be seen by its marker, and "
+                "markers.draw is false: take presence: code, or leave the term out"
+            )
 
 
 def _check_stage_names(recipe: Recipe) -> None:

@@ -6,7 +6,6 @@ from stvg_lightning.tubes.masks import (
     box_mask,
     decode_mask,
     encode_mask,
-    mask_area,
     mask_box,
     mask_center,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "box_mask",
     "decode_mask",
     "encode_mask",
-    "mask_area",
     "mask_box",
     "mask_center",
     "paired_box_iou",

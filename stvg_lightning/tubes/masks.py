@@ -29,11 +29,6 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
 
 
-def mask_area(rle: Rle) -> int:
-    """Number of pixels set."""
-    return int(coco.area({"size": rle["size"], "counts": rle["counts"].encode("ascii")}))
-
-
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
     """The tightest continuous box around a mask, or None where no pixel is set.
 

@@ -239,6 +239,10 @@ def test_rewards_that_the_answers_cannot_earn_are_refused_before_anything_runs(s
     assert "recipe.rewards: reward term 'spatial' needs answers with box_lists; this language has none" in checked.err
     checked = stvg("check", ROOT / "recipes" / "stvg_o1.yaml", "answer.think=false")
     assert checked.code == 1 and "reward term 'think' needs answers with box_lists.think" in checked.err
+    checked = stvg("check", QUICKSTART, "markers.draw=false")
+    assert checked.code == 1 and "recipe.rewards.object_id: with presence 'paper'" in checked.err
+    code = "rewards.object_id={use: stvg_lightning.rewards.ObjectId, presence: code}"
+    assert stvg("check", QUICKSTART, "markers.draw=false", code).code == 0
 
 
 def test_the_resolved_recipe_binds_again(tmp_path: Path) -> None:
