@@ -43,8 +43,6 @@ LessonKind = Literal["mixed", "caption", "list", "still", "video"]
 MAX_CONVERSATION_TOKENS = 256
 TASK_SHARE = 0.5
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
-FORM_SHARE = 0.3
-"""Share of lessons that ask to write what is told as an answer: a large model needs no lesson to write a form."""
 
 WORDS = {
     "number": tuple(str(number) for number in range(1, LARGEST_NUMBER + 1)),
@@ -91,6 +89,8 @@ class Course:
         min_things: things in a scene, at least. One alone has nothing to confuse: what it does, and its
             number, find words first; telling things apart comes after.
         max_things: things in a scene, at most.
+        form_share: share of video lessons that ask to write what is told as an answer: a large model needs no lesson
+            to write a form, a tiny one does, and knows it soon.
     """
 
     kind: LessonKind
@@ -99,9 +99,12 @@ class Course:
     num_scenes: int
     min_things: int = 2
     max_things: int = 4
+    form_share: float = 0.3
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "num_batches", "batch_size", "num_scenes")
+        if not 0 <= self.form_share <= 1:
+            raise ValueError(f"form_share must lie in [0, 1], not {self.form_share}")
         self.world()
 
     def world(self) -> WorldSettings:
@@ -169,7 +172,7 @@ class LessonStream(IterableDataset):
         asked: list[Question] = []
         if rng.random() < TASK_SHARE:
             asked.append(half_a_task(lesson.scene, numbers, rng))
-        if rng.random() < FORM_SHARE:
+        if rng.random() < self.course.form_share:
             asked.append(form_of_an_answer(lesson.scene, numbers, rng))
         told = frozenset[Fact]().union(*(question.facts for question in asked))
         asked += questions(lesson.scene, numbers, rng, MAX_QUESTIONS, told)
