@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
 
 def draw(frames: np.ndarray, times_seconds: tuple, truth, answer, summary: dict) -> None:
     """Frames above, spans on a bar below them, scores on the right."""
-    figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 3.1), dpi=110, layout="constrained")
     grid = figure.add_gridspec(2, NUM_FRAMES + 2, height_ratios=[4, 1])
     for column, index in enumerate(np.linspace(0, len(frames) - 1, NUM_FRAMES).astype(int)):
         axes = figure.add_subplot(grid[0, column])
