@@ -34,7 +34,7 @@ from stvg_lightning.models.tiny_architecture import SPECIAL_TOKENS
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
-from stvg_lightning.modules.trainer import Machine, fit
+from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.objectives import grpo
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum, temporal_iou, well_formed
@@ -105,7 +105,7 @@ def main() -> None:
         sampling = Sampling(max_new_tokens=options.max_new_tokens)
         settings = GRPOSettings(max_rollouts=1, group_size=8)
         module = GRPO(adapted, preparation, rewards, grpo(), sampling, settings, Optimization())
-        trainer = fit(module, data, Path(folder), Machine(accelerator="cpu"), 1, checkpoint_every_steps=10)
+        trainer = fit(module, data, Path(folder), Machine(accelerator="cpu"), Steps(1))
         measured = {name: float(value) for name, value in trainer.logged_metrics.items()}
         prompt = preparation(data.folder[0]).prompt
     measured["prompt_tokens"] = len(prompt.input_ids)

@@ -18,7 +18,7 @@ from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
 from stvg_lightning.modules.sft import SFT, SFTSettings
-from stvg_lightning.modules.trainer import Machine, fit
+from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.objectives import Objective, grpo
 from stvg_lightning.reports import read_curves
 from stvg_lightning.rewards import RewardTerm, WeightedSum, reward
@@ -87,7 +87,7 @@ def train(
     machine: Machine = ON_CPU,
 ) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    return fit(module, data, folder, machine, max_steps, checkpoint_every_steps, callbacks)
+    return fit(module, data, folder, machine, Steps(max_steps, checkpoint_every_steps), callbacks)
 
 
 class Watch(Callback):

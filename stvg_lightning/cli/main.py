@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_recipe_commands(commands)
     _add_file_commands(commands)
-    _add_shard_commands(commands)
-    for each in (parser, *commands.choices.values()):  # before the command and after it
+    kinds = _add_shard_commands(commands)
+    for each in (parser, *commands.choices.values(), *kinds.choices.values()):  # before the command and after it
         default = False if each is parser else argparse.SUPPRESS
         each.add_argument("--traceback", action="store_true", default=default, help="show where an error came from")
     return parser
@@ -91,7 +91,7 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--out", type=Path, help="where to write the drawn video (default: beside the video's name)")
 
 
-def _add_shard_commands(commands: argparse._SubParsersAction) -> None:
+def _add_shard_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
     shards = commands.add_parser("shards", help="build shards or look into them")
     kinds = shards.add_subparsers(dest="shards_command", required=True, metavar="COMMAND")
     inspect = kinds.add_parser("inspect", help="show what is in a folder of shards")
@@ -106,6 +106,7 @@ def _add_shard_commands(commands: argparse._SubParsersAction) -> None:
     build.add_argument("--overwrite", action="store_true", help="replace shards that are there")
     build.add_argument("--source", default="", help="where the data came from (default: the annotation file's name)")
     build.add_argument("--licence", default="unknown", help="under which terms it may be used")
+    return kinds
 
 
 if __name__ == "__main__":

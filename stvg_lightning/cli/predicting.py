@@ -82,15 +82,15 @@ def _sample(options: Namespace) -> Sample:
 
 
 def _line_of_video(file: Path, video: Path) -> tuple[str, dict[str, Any]]:
-    """The only line of a file, or of several the one that names the video or bears its name as id."""
+    """The only line of a file, or of several one that names the video or bears its name as id."""
     lines = list(read_json_lines(file))
     if len(lines) > 1:
         lines = [line for line in lines if video.name == line[1].get("video") or video.stem == line[1].get("id")]
-    if len(lines) != 1:
-        raise ValueError(
-            f"{len(lines)} of several lines in {file} are of {video.name}: one must name it as its `video`, or have "
-            f"the id {video.stem!r}"
-        )
+        if not lines:
+            raise ValueError(f"no line of {file} names {video.name} as its `video`, or has the id {video.stem!r}")
+    first, *others = ([record.get(key) for key in ("tracks", "masks", "categories")] for _, record in lines)
+    if any(other != first for other in others):
+        raise ValueError(f"several lines of {file} are of {video.name}, with different tracks or masks")
     return lines[0]
 
 

@@ -44,7 +44,8 @@ def _appended(held: Tensor, room: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
     """What is held with the new tokens behind it, and the room in which both lie."""
     num_held = held.shape[-2]
     num_tokens = num_held + new.shape[-2]
-    if num_tokens > room.shape[-2] or len(room) != len(new):
+    # What is held may have been replaced, when rows left or changed places.
+    if num_tokens > room.shape[-2] or held.data_ptr() != room.data_ptr():
         ahead = max(LEAST_ROOM_TOKENS, int(ROOM_SHARE * num_tokens))
         room = new.new_empty(*new.shape[:-2], num_tokens + ahead, new.shape[-1])
         room[..., :num_held, :] = held

@@ -19,7 +19,8 @@ class GroundingBatch:
     """Questions as a model reads them, with their truths and gold answers (None unless every truth has one).
 
     `number` counts the batches of a process from 0, `epoch` the passes over the shards; both are the
-    same however often the training was interrupted.
+    same however often the training was interrupted. `decode_seconds` is how long the training waited for it: what of
+    decoding its videos was not done ahead.
     """
 
     prompts: PromptBatch
@@ -28,6 +29,7 @@ class GroundingBatch:
     marked_seconds: tuple[Mapping[int, tuple[float, ...]], ...]
     number: int = 0
     epoch: int = 0
+    decode_seconds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.truths)

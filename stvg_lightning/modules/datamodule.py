@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
@@ -63,9 +64,11 @@ class EndlessBatches:
             epoch, done_in_epoch = divmod(number, batches_per_epoch)
             self.stream.set_epoch(epoch)
             self.stream.start_at(min(done_in_epoch * self.batch_size * self.world_size, len(self.stream.folder)))
+            started = perf_counter()
             for batch in self.loader:
-                yield replace(batch, epoch=epoch, number=number)
+                yield replace(batch, epoch=epoch, number=number, decode_seconds=perf_counter() - started)
                 number += 1
+                started = perf_counter()
             # Bad samples make an epoch's batches fewer: the next epoch begins with its own first number.
             number = (epoch + 1) * batches_per_epoch
 

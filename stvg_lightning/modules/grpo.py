@@ -115,7 +115,8 @@ class GRPO(LightningModule):
             if update == 0:
                 # Later updates differ from the rollout because the policy has moved: that is no error.
                 self.log("rollout/log_prob_gap", log_prob_gap, sync_dist=True, reduce_fx="max")
-        seconds = {"vision": vision_seconds, **scored.seconds, "update": perf_counter() - started}
+        before = {"decode": batch.decode_seconds, "vision": vision_seconds}
+        seconds = {**before, **scored.seconds, "update": perf_counter() - started}
         self.last_scored = scored
         self.trainer.datamodule.note_done(batch)
         self.log_step(scored, statistics, gradient_norm, seconds)

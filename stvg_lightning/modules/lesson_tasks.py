@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stvg_lightning.answers import id_span
-from stvg_lightning.data.synthetic.reading import Question, looks_of, time_of, tokenizer_texts
+from stvg_lightning.data.synthetic.reading import Question, deed_of, looks_of, time_of, tokenizer_texts
 from stvg_lightning.data.synthetic.scene import Scene, make_scene
 from stvg_lightning.data.synthetic.sentences import Event, choose_description, reasoning_trace, what_it_does, who_it_is
 from stvg_lightning.tubes import Truth, Tube
@@ -23,7 +23,7 @@ def half_a_task(scene: Scene, numbers: dict[int, int], rng: np.random.Generator)
     else:
         half, thought = replace(truth, task="temporal"), f"It {what_it_does(event.action, scene)}."
         fact = time_of(event)
-    return Question(id_span.instruction(half), id_span.write(half, thought), frozenset([fact]))
+    return Question(id_span.instruction(half), id_span.write(half, thought), frozenset([fact, deed_of(event)]))
 
 
 def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> Question:
@@ -31,7 +31,7 @@ def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Gene
     truth, event = _asked(scene, numbers, rng)
     thought = reasoning_trace(event, scene)
     told = thought.replace("{target}", str(truth.object_id))
-    facts = frozenset([looks_of(event.thing), time_of(event)])
+    facts = frozenset([looks_of(event.thing), deed_of(event), time_of(event)])
     return Question(f"Write this as an answer: {told}", id_span.write(truth, thought), facts)
 
 

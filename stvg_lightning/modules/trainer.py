@@ -52,6 +52,21 @@ class Machine:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
+@dataclass(frozen=True)
+class Steps:
+    """How long a training lasts, and how often it is kept.
+
+    Attributes:
+        max_steps: optimiser steps in all, those before a restart included.
+        checkpoint_every: optimiser steps between two checkpoints.
+        max_seconds: stop after this many seconds of training, if that is sooner.
+    """
+
+    max_steps: int
+    checkpoint_every: int = 100
+    max_seconds: float | None = None
+
+
 def seed_training(seed: int) -> None:
     """Seed every source of random numbers that a training draws from, before its adapter is made."""
     seed_everything(seed, verbose=False)
@@ -62,10 +77,8 @@ def fit(
     data: LightningDataModule,
     folder: Path,
     machine: Machine,
-    max_steps: int,
-    checkpoint_every_steps: int,
+    steps: Steps,
     callbacks: Sequence[Callback] = (),
-    max_seconds: float | None = None,
 ) -> Trainer:
     """Train a module, from the last checkpoint in its folder if there is one.
 
@@ -74,13 +87,11 @@ def fit(
         data: where its batches come from; its place is part of the checkpoint.
         folder: holds `last.ckpt`, `metrics/start_*/metrics.csv` and TensorBoard's files.
         machine: devices and precision.
-        max_steps: optimiser steps in all, those before a restart included.
-        checkpoint_every_steps: optimiser steps between two checkpoints.
+        steps: how many, and how often it is kept.
         callbacks: more callbacks.
-        max_seconds: stop after this many seconds of training, if that is sooner.
     """
     was_numbered = "LOCAL_RANK" in os.environ
-    trainer = _trainer(folder, machine, max_steps, checkpoint_every_steps, callbacks, max_seconds)
+    trainer = _trainer(folder, machine, steps, callbacks)
     trainer.fit(module, datamodule=data, ckpt_path=_last_checkpoint(folder), weights_only=False)
     if started_by_lightning() and not was_numbered:
         _end_processes()
@@ -91,7 +102,7 @@ def fit_stream(
     module: LightningModule, data: LightningDataModule, folder: Path, machine: Machine, max_steps: int
 ) -> None:
     """Train a module on an endless stream that finds its place by the step."""
-    trainer = _trainer(folder, machine, max_steps, 100, (), None)
+    trainer = _trainer(folder, machine, Steps(max_steps), ())
     trainer.fit(module, datamodule=data, ckpt_path=_last_checkpoint(folder), weights_only=False)
 
 
@@ -149,19 +160,12 @@ def _last_checkpoint(folder: Path) -> str | None:
     return str(last) if last.is_file() else None
 
 
-def _trainer(
-    folder: Path,
-    machine: Machine,
-    max_steps: int,
-    checkpoint_every_steps: int,
-    callbacks: Sequence[Callback],
-    max_seconds: float | None,
-) -> Trainer:
+def _trainer(folder: Path, machine: Machine, steps: Steps, callbacks: Sequence[Callback]) -> Trainer:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # advertisements
     for message in QUIET_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     checkpoints = ModelCheckpoint(
-        folder, filename="last", every_n_train_steps=checkpoint_every_steps, save_top_k=1, enable_version_counter=False
+        folder, filename="last", every_n_train_steps=steps.checkpoint_every, save_top_k=1, enable_version_counter=False
     )
     return Trainer(
         accelerator=machine.accelerator,
@@ -169,9 +173,9 @@ def _trainer(
         num_nodes=machine.num_nodes,
         strategy=machine.strategy,
         precision=machine.precision,
-        max_steps=max_steps,
+        max_steps=steps.max_steps,
         max_epochs=-1,
-        max_time=None if max_seconds is None else timedelta(seconds=max_seconds),
+        max_time=None if steps.max_seconds is None else timedelta(seconds=steps.max_seconds),
         logger=_loggers(folder),
         plugins=[WholeCheckpoints()],
         callbacks=[checkpoints, RichProgressBar(leave=True), *callbacks],

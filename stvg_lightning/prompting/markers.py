@@ -20,7 +20,7 @@ REFERENCE_SIDE = 336
 
 @dataclass(frozen=True)
 class Markers:
-    """How object ids are drawn. The defaults are the paper's (STVG-R1, sections 4.1 and 4.6).
+    """How object ids are drawn. The defaults are the paper's (STVG-R1, sections 4.5 and 4.6).
 
     Attributes:
         kind: `number`, `upper`, `lower`, or `mix` (numbers to 9, then letters); Table 5.

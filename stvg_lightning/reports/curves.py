@@ -19,7 +19,7 @@ GROUPS: dict[str, str] = {
     "seconds": "Time",
 }
 OTHER_GROUP = "Other measures"
-PHASES = ("vision", "prefill", "decode", "reward", "update")
+PHASES = ("decode", "vision", "prefill", "generate", "reward", "update")
 NOT_CURVES = ("epoch", "step")
 SPREAD = "_spread"
 
@@ -72,7 +72,7 @@ KNOWN: dict[str, tuple[str, str]] = {
 """Metric -> its title and one sentence on what a healthy run looks like, in the order of the page."""
 
 SPREADS_CAPTION = "Deviation over the answers of a batch; healthy: a term that can still teach keeps clearly above 0."
-SECONDS_CAPTION = "Stacked; healthy: flat. Decoding usually takes most; growth there means longer completions."
+SECONDS_CAPTION = "Stacked; healthy: flat. Generation usually takes most; decode is the wait for videos."
 TERM_CAPTION = "Mean of this reward term; healthy: rises, or stays where it cannot rise further."
 OTHER_CAPTION = "Logged by this run; healthy: a trend without sudden jumps."
 

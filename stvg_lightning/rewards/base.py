@@ -56,7 +56,7 @@ class RewardTerm(Protocol):
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
     also have `setup()`, called before a training and before an evaluation; `on_epoch_start(epoch)`; `state_dict()` with
     `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
-    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a recipe's language must fill; and
+    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a language fills whatever was said; and
     `notes(answer, truth)`, name -> number, always of the same names, of which trainings log the means.
     """
 
@@ -219,7 +219,11 @@ class WeightedSum:
         """
         for name, (term, _) in self.terms.items():
             for field_name in getattr(term, "needs", ()):
-                if attrgetter(field_name)(nothing_said) is None:
+                try:
+                    is_missing = attrgetter(field_name)(nothing_said) is None
+                except AttributeError as error:
+                    raise ValueError(f"reward term {name!r} needs {field_name}: {error}") from None
+                if is_missing:
                     raise ValueError(f"reward term {name!r} needs answers with {field_name}; this language has none")
 
     def setup(self) -> None:

@@ -50,8 +50,8 @@ class InProcessSampler:
             prefill_seconds = perf_counter() - started
             token_ids, log_probs, finished = self._decode(prompts, read, group_size, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
-        decode_seconds = perf_counter() - started - prefill_seconds
-        return replace(rollouts, seconds={"prefill": prefill_seconds, "decode": decode_seconds})
+        generate_seconds = perf_counter() - started - prefill_seconds
+        return replace(rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds})
 
     def _decode(
         self,

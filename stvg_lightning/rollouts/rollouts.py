@@ -39,7 +39,7 @@ class Rollouts:
     """Groups of completions: rows of one prompt stand together, in the order of the prompts.
 
     `log_probs` are those of the policy that sampled, at the sampling temperature (1 where it is 0).
-    `seconds` is the time spent in `prefill`, reading the prompts, and in `decode`, writing the completions.
+    `seconds` is the time spent in `prefill`, reading the prompts, and in `generate`, writing the completions.
     """
 
     token_ids: Int[Tensor, "rows tokens"]

@@ -126,15 +126,20 @@ def test_a_model_scored_on_two_sets_keeps_both_scores(
     recipe_files: tuple[Path, Path], finished_run: Path, tmp_path: Path, stvg: Any
 ) -> None:
     folder = copied_run(finished_run, tmp_path, "miniature", ("shards", "sft", "grpo", "evaluate"))
-    again = "stages.evaluate_more={use: stvg_lightning.cli.stages.Evaluate, shards: run/shards/train, models: [sft], "
-    again += "max_new_tokens: 8, batch_size: 4, num_workers: 0}"
+    more = "use: stvg_lightning.cli.stages.Evaluate, shards: run/shards/train, models: [base, sft]"
+    again = f"stages.evaluate_more={{{more}, max_new_tokens: 8, batch_size: 4, num_workers: 0}}"
     printed = stvg("run", *recipe_files, f"runs={tmp_path}", again, "--only", "evaluate_more")
     assert printed.code == 0, printed.err
-    models = json.loads((folder / "summary.json").read_text())["models"]
-    assert list(models) == ["base", "sft", "grpo", "sft (evaluate_more)"]
-    assert models["sft"] == json.loads((folder / "evaluate" / "scores.json").read_text())["models"]["sft"]
-    more = json.loads((folder / "evaluate_more" / "scores.json").read_text())["models"]["sft"]
-    assert models["sft (evaluate_more)"] == more != models["sft"]
+    summary = json.loads((folder / "summary.json").read_text())
+    first, more = (json.loads((folder / stage / "scores.json").read_text()) for stage in ("evaluate", "evaluate_more"))
+    other = "(evaluate_more)"
+    assert list(summary["models"]) == ["base", "sft", "grpo", f"base {other}", f"sft {other}"]
+    assert list(summary["differences"]) == ["sft-base", "grpo-sft", f"sft {other}-base {other}"]
+    assert summary["models"]["sft"] == first["models"]["sft"]
+    assert summary["models"][f"sft {other}"] == more["models"]["sft"]
+    assert summary["differences"][f"sft {other}-base {other}"] == more["differences"]["sft-base"]
+    printed = stvg("report", folder)
+    assert printed.code == 0 and f"sft {other}" in (folder / "report.html").read_text()
 
 
 def test_a_run_may_begin_with_the_model_of_another(
@@ -184,7 +189,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     # Moving the stages that are done is part of the test: their models name each other by relative paths.
     folder = copied_run(finished_run, tmp_path, "killed", ("shards", "sft"))
     arguments = ["run", *map(str, recipe_files), f"runs={tmp_path}", "name=killed"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STVG_TEST_KILL_AT_STEP": "3", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STVG_TEST_KILL_AT_STEP": "3"}
     command = [sys.executable, "-m", "stvg_lightning.cli.main", *arguments]
     killed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

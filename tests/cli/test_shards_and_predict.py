@@ -139,7 +139,12 @@ def test_tracks_must_fit_the_video(
     stranger = tmp_path / "stranger.mp4"
     stranger.write_bytes(video.read_bytes())
     printed = stvg("predict", random_model_folder, stranger, "who", "--tracks", annotations)
-    assert f"0 of several lines in {annotations} are of stranger.mp4" in printed.message
+    assert f"no line of {annotations} names stranger.mp4 as its `video`" in printed.message
+    lines = annotations.read_text().splitlines()
+    twice = [json.loads(line) | {"video": video.name} for line in lines[1:3]]
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(line) + "\n" for line in twice))
+    printed = stvg("predict", random_model_folder, video, "who", "--tracks", tmp_path / "twice.jsonl")
+    assert "are of" in printed.message and "with different tracks or masks" in printed.message
 
 
 def test_a_video_at_another_rate_is_skipped(own_videos: tuple[Path, Path], tmp_path: Path, stvg: Any) -> None:
@@ -150,4 +155,5 @@ def test_a_video_at_another_rate_is_skipped(own_videos: tuple[Path, Path], tmp_p
     out = tmp_path / "shards"
     build = ("shards", "build", "--annotations", annotations, "--videos", videos, "--out", out)
     printed = stvg(*build)
-    assert "the video has 8 frames a second, the truth says 4" in printed.out + printed.err
+    assert "the video has 8 frames a second, the truth says 4" in printed.message
+    assert "1 of 3 samples cannot be used" in printed.message and not list(out.glob("*.tar"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers import DynamicCache, Qwen2Config
 
@@ -35,11 +36,15 @@ def test_a_token_is_written_without_copying_those_before() -> None:
     assert layer.update(token, token)[0].data_ptr() not in places
 
 
-def test_rows_may_leave_and_the_rest_goes_on() -> None:
+@pytest.mark.parametrize("rows", [[0, 2], [2, 0, 1], [1]])
+def test_rows_may_leave_or_change_places(rows: list[int]) -> None:
     layer = GrowingLayer()
     states = torch.arange(24.0).view(3, 1, 4, 2)
     layer.update(states, -states)
-    layer.batch_select_indices(torch.tensor([0, 2]))
-    keys, values = layer.update(states[[0, 2], :, :1], states[[0, 2], :, :1])
-    assert torch.equal(keys, torch.cat([states, states[:, :, :1]], dim=2)[[0, 2]])
-    assert torch.equal(values, torch.cat([-states, states[:, :, :1]], dim=2)[[0, 2]])
+    layer.batch_select_indices(torch.tensor(rows))
+    for length in (5, 6):
+        new = states[rows, :, :1]
+        keys, values = layer.update(new, new)
+        expected = torch.cat([states[rows], *[new] * (length - 4)], dim=2)
+        assert torch.equal(keys, expected) and keys.shape[2] == length
+        assert torch.equal(values[:, :, :4], -states[rows]) and torch.equal(values[:, :, 4:], expected[:, :, 4:])

@@ -192,7 +192,7 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
         ),
         *(f"grpo/{name}" for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean", "gradient_norm")),
         "grpo/learning_rate",
-        *(f"seconds/{phase}" for phase in ("vision", "prefill", "decode", "reward", "update")),
+        *(f"seconds/{phase}" for phase in ("decode", "vision", "prefill", "generate", "reward", "update")),
     }
     assert expected <= set(curves)
     assert all(len(curves[name]) == 2 and all(math.isfinite(v) for _, v in curves[name]) for name in expected)

@@ -17,7 +17,7 @@ from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
 from stvg_lightning.modules.sft import SFT
-from stvg_lightning.modules.trainer import Machine, fit
+from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.rewards import reward
 from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
@@ -69,7 +69,7 @@ def train_both(model_folder: Path, shards: Path, out: Path, world_size: int) -> 
         module = module_of(kind, model_folder)
         (out / kind).mkdir(parents=True, exist_ok=True)
         data = data_of(shards, module.adapted, batch_size=4 // world_size)
-        trainer = fit(module, data, out / kind, machine, 2, 100, (CalmSteps(),))
+        trainer = fit(module, data, out / kind, machine, Steps(2), (CalmSteps(),))
         if trainer.is_global_zero:
             torch.save(parameters_of(module), out / kind / "parameters.pt")
 

@@ -89,7 +89,7 @@ def curves(num_steps: int = 120) -> dict[str, dict[str, list[tuple[int, float]]]
         "grpo/kl": wavy(num_steps, 0.0, 0.06, 0.005),
         "grpo/clip_fraction": [(step, 0.0) for step in range(num_steps)],
         "seconds/update": wavy(num_steps, 0.8, 0.8, 0.05),
-        "seconds/decode": wavy(num_steps, 1.6, 1.5, 0.2),
+        "seconds/generate": wavy(num_steps, 1.6, 1.5, 0.2),
         "seconds/vision": wavy(num_steps, 0.3, 0.3, 0.01),
         "seconds/reward": wavy(num_steps, 0.05, 0.05, 0.0),
         "mine/<odd> name": [(0, 1.0), (1, float("nan")), (2, 2.0)],

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +143,19 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 def write_summary(run: Run) -> dict[str, Any]:
     """Write `summary.json`: every model's metrics, the differences, and the seconds of every finished stage."""
     summary: dict[str, Any] = {"models": {}, "differences": {}, "seconds": {}}
-    for name in run.recipe.stages:
+    scored_on: dict[str, str] = {}
+    for name, stage in run.recipe.stages.items():
         scores = run.folder / name / "scores.json"
         if scores.is_file():
             found = json.loads(scores.read_text())
-            for section in ("models", "differences"):
-                for key, entry in found[section].items():
-                    # Scored again on other questions, a model stands there twice.
-                    is_other = summary[section].get(key, entry) != entry
-                    summary[section][f"{key} ({name})" if is_other else key] = entry
+            models = found["models"]
+            # Where a model was scored before on other questions, all of this stage's are named after the stage too.
+            shards = getattr(stage, "shards", name)
+            again = any(scored_on.setdefault(model, shards) != shards for model in models)
+            named = {model: f"{model} ({name})" if again else model for model in models}
+            summary["models"] |= {named[model]: entry for model, entry in models.items()}
+            for before, after in pairwise(models):
+                summary["differences"][f"{named[after]}-{named[before]}"] = found["differences"][f"{after}-{before}"]
         if (run.folder / name / DONE_FILE).is_file():
             summary["seconds"][name] = stage_seconds(run.folder / name)
     write_atomically(run.folder / "summary.json", json.dumps(summary, indent=2) + "\n")

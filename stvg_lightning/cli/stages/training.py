@@ -15,7 +15,7 @@ from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO, GRPOSettings
 from stvg_lightning.modules.optimization import Optimization, check_at_least_one
 from stvg_lightning.modules.sft import SFT, SFTSettings
-from stvg_lightning.modules.trainer import Machine, checkpoint_interval, fit, seed_training
+from stvg_lightning.modules.trainer import Machine, Steps, checkpoint_interval, fit, seed_training
 from stvg_lightning.objectives import Objective, grpo
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
@@ -66,15 +66,8 @@ class SupervisedFineTuning:
         adapted = _start(run, self.start, self.lora)
         data = GroundingData(run.path(self.shards), preparation_of(run, adapted.model), seeded(self.loading, run))
         module = SFT(adapted, self.settings, self.optimization)
-        trainer = fit(
-            module,
-            data,
-            folder,
-            self.machine,
-            self.settings.max_steps,
-            self.checkpoint_every_steps,
-            max_seconds=self._seconds(run),
-        )
+        steps = Steps(self.settings.max_steps, self.checkpoint_every_steps, self._seconds(run))
+        trainer = fit(module, data, folder, self.machine, steps)
         if trainer.is_global_zero:
             save_adapted(adapted, folder / "model", run.model(self.start))
 
@@ -142,8 +135,8 @@ class GroupRelativePolicyOptimization:
         )
         updates = self.settings.updates_per_rollout
         every = checkpoint_interval(self.checkpoint_every_steps, updates)
-        max_steps = self.settings.max_rollouts * updates
-        trainer = fit(module, data, folder, self.machine, max_steps, every, [RolloutLog(folder)])
+        steps = Steps(self.settings.max_rollouts * updates, every)
+        trainer = fit(module, data, folder, self.machine, steps, [RolloutLog(folder)])
         if trainer.is_global_zero:
             save_adapted(adapted, folder / "model", run.model(self.start))
 

@@ -76,8 +76,8 @@ def renumbered(sample: Sample, new_ids: Mapping[int, int]) -> Sample:
     return Sample(Truth(**{**vars(truth), "tracks": tracks}), sample.video, masks, {})
 
 
-Fact = tuple[int, int | None]
-"""What only the video tells: of an object id, when an action that starts in a frame happens, or (None) its looks."""
+Fact = tuple[int, int | str | None]
+"""What only the video tells of an object id: its looks (None), a deed of it, or when its deed of a start frame is."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,18 @@ def looks_of(thing: Thing) -> Fact:
 
 
 def _deeds(thing: Thing) -> frozenset[Fact]:
-    return frozenset((thing.object_id, action.start_frame) for action in thing.actions)
+    """What it does, and when."""
+    return frozenset((thing.object_id, told) for action in thing.actions for told in (action.kind, action.start_frame))
 
 
 def time_of(event: Event) -> Fact:
     """When an event happens."""
     return event.thing.object_id, event.action.start_frame
+
+
+def deed_of(event: Event) -> Fact:
+    """That this thing does it."""
+    return event.thing.object_id, event.action.kind
 
 
 def _what_it_is(thing: Thing, numbers: Mapping[int, int]) -> Question:
@@ -180,15 +186,16 @@ def _when_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Ques
     thing = _any(scene, rng)
     name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
     action = thing.actions[int(rng.integers(len(thing.actions)))]
-    asked = f"When does it happen that {name} {action.kind}?"
-    return Question(asked, f"It {what_it_does(action, scene)}.", frozenset([time_of(Event(thing, action))]))
+    asked, event = f"When does it happen that {name} {action.kind}?", Event(thing, action)
+    return Question(asked, f"It {what_it_does(action, scene)}.", frozenset([time_of(event), deed_of(event)]))
 
 
 def _who_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     kind = ACTIONS[int(rng.integers(len(ACTIONS)))] if rng.random() < 0.1 else _any_deed(scene, rng)
-    who = sorted({numbers[t.object_id] for t in scene.things if any(a.kind == kind for a in t.actions)})
-    answer = "Number " + " and ".join(str(number) for number in who) if who else "None"
-    return Question(f"Which number {kind}?", f"{answer}.", frozenset())
+    who = [thing for thing in scene.things if any(action.kind == kind for action in thing.actions)]
+    found = " and ".join(str(number) for number in sorted(numbers[thing.object_id] for thing in who))
+    facts = frozenset((thing.object_id, kind) for thing in who)
+    return Question(f"Which number {kind}?", f"Number {found}." if who else "None.", facts)
 
 
 def _who_does_first(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question | None:
@@ -198,7 +205,7 @@ def _who_does_first(scene: Scene, numbers: Mapping[int, int], rng: Generator) ->
     if len(events) != 1:
         return None
     asked = f"Which number {kind} {('first', 'last')[turn]}?"
-    return Question(asked, f"Number {numbers[events[0].thing.object_id]}.", frozenset())
+    return Question(asked, f"Number {numbers[events[0].thing.object_id]}.", frozenset([deed_of(events[0])]))
 
 
 def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
@@ -212,13 +219,15 @@ def _tell_of(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Questi
 def _who_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     description, event = choose_description(scene, rng)
     answer = who_it_is(event.thing, numbers[event.thing.object_id])
-    return Question(f"Who is meant: {description.sentence()}?", answer, frozenset([looks_of(event.thing)]))
+    return Question(
+        f"Who is meant: {description.sentence()}?", answer, frozenset([looks_of(event.thing), deed_of(event)])
+    )
 
 
 def _when_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     description, event = choose_description(scene, rng)
     answer = f"It {what_it_does(event.action, scene)}."
-    return Question(f"When is meant: {description.sentence()}?", answer, frozenset([time_of(event)]))
+    return Question(f"When is meant: {description.sentence()}?", answer, frozenset([time_of(event), deed_of(event)]))
 
 
 MAKERS = {
