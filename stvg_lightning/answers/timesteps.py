@@ -15,6 +15,7 @@ from stvg_lightning.tubes import Truth
 
 TASKS = ("stvg", "temporal")
 
+_SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 _ANY_TAG = re.compile(r"</?(?:think|timestep|answer)>", re.IGNORECASE)
 
 
@@ -50,17 +51,19 @@ def write(truth: Truth, thought: str = "", view: View | None = None) -> str:
 
     Args:
         truth: holds a span.
-        thought: the reasoning; a short neutral sentence, which names the times, where it is empty.
+        thought: the reasoning; a sentence of it that speaks of a label is left out, for nothing is labelled here.
+            Where nothing is left, a short neutral sentence that names the times.
         view: not needed.
 
     Raises:
-        ValueError: another task, a truth without a span, or a thought that holds a tag or speaks of a label.
+        ValueError: another task, a truth without a span, or a thought that holds a tag.
     """
     _check_task(truth)
     if truth.span_seconds is None:
         raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no span_frames to write")
-    if _ANY_TAG.search(thought) or "{target}" in thought:
-        raise ValueError(f"the thought of truth {truth.id!r} holds a tag, or speaks of a label: {thought!r}")
+    if _ANY_TAG.search(thought):
+        raise ValueError(f"the thought of truth {truth.id!r} holds a tag: {thought!r}")
+    thought = " ".join(sentence for sentence in _SENTENCE_END.split(thought) if "{target}" not in sentence)
     times = "{:.2f} to {:.2f}".format(*truth.span_seconds)
     return f"<think>{thought or f'It happens from {times} seconds.'}</think><answer>{times}</answer>"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import torch
 
 from stvg_lightning.answers import AnswerLanguage, id_span
 from stvg_lightning.cli.binding import bind
-from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
+from stvg_lightning.cli.recipe import SpatialChoice, bind_recipe, load_values, with_base
 from stvg_lightning.data.annotations import check_counts, tube_of_masks
 from stvg_lightning.data.video import VideoSampling, check_rate, probe_video
 from stvg_lightning.evaluation import predicted_tube
-from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained
-from stvg_lightning.models.loading import PROMPT_FILE, Dtype, model_folder
+from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained, spatial_folder
+from stvg_lightning.models.loading import PROMPT_FILE, Dtype, VideoLanguageModel, model_folder
+from stvg_lightning.models.spatial_grounding import load_spatial
 from stvg_lightning.prompting import Markers
 from stvg_lightning.reports import TimedTube, drawn_video
+from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.predictor import ModelPredictor
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.tubes import Sample, Truth
@@ -36,12 +38,12 @@ def predict_video(options: Namespace) -> dict[str, Any]:
         ValueError: the video cannot be read, or the tracks do not fit it.
     """
     sample = _sample(options)
-    video, markers, language, dtype = _shared_keys(options)
-    model = load_trained(options.model, options.dtype or dtype)
+    shared = _shared_keys(options)
+    model = load_trained(options.model, options.dtype or shared.dtype)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-    preparation = Preparation(model.encoder, video, markers, language)
-    text = ModelPredictor(model, preparation)([sample])[0]
-    answer = preparation.read(text, sample.truth)
+    preparation = Preparation(model.encoder, shared.video, shared.markers, shared.language, keeps_video=True)
+    predictor = ModelPredictor(model, preparation, locator=_locator(options.model, model, shared.spatial))
+    answer = predictor.complete([preparation(sample)])[0].answer
     span_frames, boxes = predicted_tube(answer, sample.truth)
     out = options.out or Path(f"{options.video.stem}_predicted.mp4")
     clip = replace(preparation, video=VideoSampling(fps=SHOWN_FPS)).marked_clip(sample).clip
@@ -51,7 +53,7 @@ def predict_video(options: Namespace) -> dict[str, Any]:
         "span_seconds": answer.span_seconds,
         "object_ids": list(answer.object_ids),
         "boxes_xyxy": {str(frame): list(box) for frame, box in boxes.items()},
-        "text": text,
+        "text": answer.text,
         "problems": list(answer.problems),
         "video": str(out),
     }
@@ -94,16 +96,37 @@ def _line_of_video(file: Path, video: Path) -> tuple[str, dict[str, Any]]:
     return lines[0]
 
 
-def _shared_keys(options: Namespace) -> tuple[VideoSampling, Markers, AnswerLanguage, Dtype]:
-    """Sampling, markers, language, precision: of the named recipe, of the model's run, or stored with the model."""
+@dataclass(frozen=True)
+class SharedKeys:
+    """What a question is asked with."""
+
+    video: VideoSampling
+    markers: Markers
+    language: AnswerLanguage
+    dtype: Dtype
+    spatial: SpatialChoice | None = None
+
+
+def _locator(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None) -> SpatialDiscriminator | None:
+    """What tells the boxes of an answered time: the module trained with the model, or else the recipe's detector."""
+    if spatial is None:
+        return None
+    width = model.network.get_input_embeddings().embedding_dim
+    grounder = load_spatial(str(spatial_folder(name) or spatial.name), width, spatial.dtype)
+    grounder.module.to(next(model.network.parameters()).device)
+    return SpatialDiscriminator(grounder, spatial.clips)
+
+
+def _shared_keys(options: Namespace) -> SharedKeys:
+    """The keys of the named recipe, of the model's run, or stored with the model."""
     run_recipe = Path(options.model).parent.parent / "recipe.yaml"
     is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
     recipe_file = options.recipe or (run_recipe if is_trained and run_recipe.is_file() else None)
     if recipe_file is not None:
         recipe = bind_recipe(load_values(with_base([recipe_file])))
-        return recipe.video, recipe.markers, recipe.answer, recipe.model.dtype
+        return SharedKeys(recipe.video, recipe.markers, recipe.answer, recipe.model.dtype, recipe.spatial)
     prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
     stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}
     video = bind(VideoSampling, stored.get("video", {}), str(prompt_file))
     language: AnswerLanguage = id_span
-    return video, bind(Markers, stored.get("markers", {}), str(prompt_file)), language, "float32"
+    return SharedKeys(video, bind(Markers, stored.get("markers", {}), str(prompt_file)), language, "float32")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from yaml import YAMLError
 from stvg_lightning.answers import AnswerLanguage, Frames, View
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import BASE, Stage
+from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
 from stvg_lightning.data.video import VideoSampling
-from stvg_lightning.models.loading import Dtype, model_folder
+from stvg_lightning.models.loading import TINY, TINY_DETECTOR_FOLDER, Dtype, model_folder
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum
 
@@ -46,6 +47,21 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class SpatialChoice:
+    """Which detector the spatial grounding module is made of (SARL-STG).
+
+    Attributes:
+        name: `tiny`, a folder, or a hub name such as `IDEA-Research/grounding-dino-base`.
+        dtype: precision of the weights in memory.
+        clips: which frames of a sub-clip it reads.
+    """
+
+    name: str
+    dtype: Dtype = "float32"
+    clips: ClipSampling = field(default_factory=ClipSampling)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A recipe as its stages see it: what all of them share, and the stages in their order."""
 
@@ -56,6 +72,7 @@ class Recipe:
     answer: AnswerLanguage
     rewards: WeightedSum
     stages: Mapping[str, Stage]
+    spatial: SpatialChoice | None = None
     seed: int = 0
     runs: str = "runs"
 
@@ -67,7 +84,7 @@ class Recipe:
 def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a recipe, its overlays, and `key=value` overrides into one plain mapping.
 
-    A stage that an overlay sets to null is left out.
+    A stage that an overlay sets to null is left out; `key?` in an overlay counts only where the recipe has that key.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -83,7 +100,8 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
             raise RecipeError(f"{path} is not valid YAML: {error}") from error
         if not OmegaConf.is_dict(loaded):
             raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
-        merged = OmegaConf.merge(merged, loaded)
+        beneath = OmegaConf.to_container(merged)
+        merged = OmegaConf.merge(merged, _where_present(OmegaConf.to_container(loaded), beneath))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"override {override!r} is no key=value")
@@ -98,6 +116,19 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
     if isinstance(values.get("stages"), dict):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
     return values
+
+
+def _where_present(overlay: Any, beneath: Any) -> Any:
+    """An overlay without its marks `?`: `key?` lies over a key that is there beneath and not null, or is left out."""
+    if not isinstance(overlay, Mapping):
+        return overlay
+    kept = {}
+    for key, value in overlay.items():
+        name = key.removesuffix("?") if isinstance(key, str) else key
+        known = beneath.get(name) if isinstance(beneath, Mapping) else None
+        if name == key or known is not None:
+            kept[name] = _where_present(value, known)
+    return kept
 
 
 def with_base(files: list[Path]) -> list[Path]:
@@ -123,18 +154,19 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def _check_rewards(recipe: Recipe) -> None:
-    """Refuse rewards that no answer of this recipe can earn."""
+    """Refuse rewards that no answer of this recipe can earn, and a spatial module that is needed and not named."""
     nothing_said = recipe.answer.read("", View(recipe.markers.kind, SOME_FRAMES))
     try:
-        recipe.rewards.check_language(nothing_said)
+        recipe.rewards.check_earnable(nothing_said, recipe.markers.draw)
     except ValueError as error:
         raise RecipeError(f"recipe.rewards: {error}") from error
-    for name, (term, _) in recipe.rewards.terms.items():
-        if not recipe.markers.draw and getattr(term, "presence", None) == "paper":
-            raise RecipeError(
-                f"recipe.rewards.{name}: with presence 'paper' an object must be seen by its marker, and "
-                "markers.draw is false: take presence: code, or leave the term out"
-            )
+    needs_spatial = {
+        "recipe.rewards": recipe.rewards.needs_discriminator,
+        **{f"stages.{name}": getattr(stage, "needs_spatial", False) for name, stage in recipe.stages.items()},
+    }
+    for where, is_needed in needs_spatial.items():
+        if is_needed and recipe.spatial is None:
+            raise RecipeError(f"{where}: boxes of a spatial grounding module are needed: recipe.spatial must name one")
 
 
 def _check_stage_names(recipe: Recipe) -> None:
@@ -162,7 +194,10 @@ def fingerprint(values: Mapping[str, Any], stage: str) -> str:
     shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
     contents = {text: content for text in _strings([shared, stages]) if (content := _content(text)) is not None}
     model = _model_content(values["model"]["name"])
+    detector = values["spatial"]["name"] if values.get("spatial") else None
     parts = {"shared": shared, "stages": list(stages.items()), "contents": contents, "model": model}
+    if detector is not None:
+        parts["detector"] = _model_content(str(TINY_DETECTOR_FOLDER) if detector == TINY else detector)
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ OWN = "default"
 """What peft calls the adapter that a stage trains; those of earlier stages are called after their place."""
 
 LINEAGE_FILE = "stvg_model.json"
+SPATIAL_FOLDER = "spatial"
 LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 TOWER_LAYERS = r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj|mlp\.[02])"
 
@@ -103,7 +104,9 @@ def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
     return AdaptedModel(wrap_model(adapter.get_base_model(), model.encoder), adapter, settings)
 
 
-def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None:
+def save_adapted(
+    adapted: AdaptedModel, folder: Path, started_from: str, beside: Callable[[Path], None] | None = None
+) -> None:
     """Save the adapter, and what it stands on, as a folder that `load_trained` reads.
 
     The folder is complete or absent: it is written beside its place and then renamed.
@@ -112,12 +115,15 @@ def save_adapted(adapted: AdaptedModel, folder: Path, started_from: str) -> None
         adapted: the trained model.
         folder: where; replaced if it is there.
         started_from: the name or folder of the model before this adapter.
+        beside: writes what else belongs to the model into the folder.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     replaced = temporary.with_name(f"{temporary.name}.old")
     try:
         adapted.adapter.save_pretrained(temporary, save_embedding_layers=False, selected_adapters=[OWN])
         (temporary / LINEAGE_FILE).write_text(json.dumps(_lineage(started_from, folder), indent=2) + "\n")
+        if beside is not None:
+            beside(temporary)
         if folder.exists():
             folder.rename(replaced)
         temporary.rename(folder)
@@ -155,6 +161,15 @@ def load_trained_encoder(name: str):
     """What prepares prompts for a model that `load_trained` would load, without weights."""
     lineage = Path(name) / LINEAGE_FILE
     return load_trained_encoder(_started_from(lineage)) if lineage.is_file() else load_encoder(name)
+
+
+def spatial_folder(name: str) -> Path | None:
+    """The spatial grounding module that was trained with a model, or with one that led to it; None without any."""
+    while (lineage := Path(name) / LINEAGE_FILE).is_file():
+        if (found := Path(name) / SPATIAL_FOLDER).is_dir():
+            return found
+        name = _started_from(lineage)
+    return None
 
 
 def _earlier(adapter: PeftModel) -> list[str]:

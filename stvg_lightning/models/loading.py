@@ -17,6 +17,7 @@ from stvg_lightning.tubes.choices import check_choice
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
+TINY_DETECTOR_FOLDER = Path(__file__).parent / "tiny_detector"
 PROMPT_FILE = "stvg_prompt.json"
 """Beside a model's weights: the sampling and the markers that it was trained with."""
 

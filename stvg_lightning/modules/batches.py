@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -20,13 +21,15 @@ class GroundingBatch:
 
     `number` counts the batches of a process from 0, `epoch` the passes over the shards; both are the
     same however often the training was interrupted. `decode_seconds` is how long the training waited for it: what of
-    decoding its videos was not done ahead.
+    decoding its videos was not done ahead. `encoded_videos` are files or their paths, for a model that reads frames
+    of its own.
     """
 
     prompts: PromptBatch
     gold: Completions | None
     truths: tuple[Truth, ...]
     marked_seconds: tuple[Mapping[int, tuple[float, ...]], ...]
+    encoded_videos: tuple[bytes | Path, ...] | None = None
     number: int = 0
     epoch: int = 0
     decode_seconds: float = 0.0
@@ -45,6 +48,12 @@ class GroundingBatch:
             raise ValueError(f"gold answers are needed, but one of {[truth.id for truth in self.truths]} has none")
         return self.gold
 
+    @property
+    def videos(self) -> tuple[bytes | Path, ...]:
+        """The encoded videos, of a preparation that keeps them."""
+        assert self.encoded_videos is not None, "the preparation must keep videos"
+        return self.encoded_videos
+
     def to(self, device: torch.device | str) -> GroundingBatch:
         """The same batch with every tensor on a device."""
         return replace(self, prompts=self.prompts.to(device), gold=self.gold and self.gold.to(device))
@@ -60,6 +69,7 @@ class GroundingBatch:
             gold,
             self.truths[questions],
             self.marked_seconds[questions],
+            None if self.encoded_videos is None else self.encoded_videos[questions],
             self.number,
             self.epoch,
         )
@@ -77,12 +87,14 @@ class GroundingBatch:
 def make_batch(examples: Sequence[Example], tokenizer: Tokenizer) -> GroundingBatch:
     """Collate prepared examples: prompts padded on the left, gold answers on the right, ended by the end token."""
     golds = [example.gold for example in examples if example.gold is not None]
+    videos = tuple(example.video for example in examples if example.video is not None)
     gold_ids = [tokenizer(gold)["input_ids"] + [tokenizer.eos_token_id] for gold in golds]
     return GroundingBatch(
         collate_prompts([example.prompt for example in examples], tokenizer.pad_token_id),
         pad_completions(gold_ids, tokenizer.pad_token_id) if len(gold_ids) == len(examples) else None,
         tuple(example.truth for example in examples),
         tuple(example.marked_seconds for example in examples),
+        videos if len(videos) == len(examples) else None,
     )
 
 

@@ -6,7 +6,8 @@ How a step differs from textbook GRPO:
   and in each pass of the update;
 - log-probabilities of the rollout are those that sampling computed; the policy's own, computed anew in
   the first update, must agree with them, and how far they do not is logged at every step;
-- advantages divide by the group's deviation plus an explicit epsilon.
+- advantages divide by the group's deviation plus an explicit epsilon;
+- a spatial discriminator (SARL-STG) tells the rewards where the described thing is at the answered times.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
+from stvg_lightning.answers import Answer
 from stvg_lightning.evaluation import missing_parts
 from stvg_lightning.models.adapters import AdaptedModel
 from stvg_lightning.models.forward import VideoFeatures, encode_videos
 from stvg_lightning.models.group_forward import group_log_probs
 from stvg_lightning.modules.batches import GroundingBatch
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import (
     Optimization,
     backward,
-    check_at_least_one,
     check_finite,
     guarded_step,
     make_optimizer,
@@ -36,32 +38,11 @@ from stvg_lightning.modules.optimization import (
 from stvg_lightning.modules.reward_statistics import reward_values
 from stvg_lightning.objectives import BatchTotals, Objective, ObjectiveStatistics
 from stvg_lightning.rewards import RewardContext, RewardedAnswer, WeightedSum
+from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
-
-
-@dataclass(frozen=True)
-class GRPOSettings:
-    """How rollouts are made and used.
-
-    Attributes:
-        max_rollouts: batches of prompts to roll out; each gives `updates_per_rollout` optimiser steps.
-        group_size: completions a prompt.
-        updates_per_rollout: optimiser steps on each batch of rollouts; with 1, clipping never acts.
-        micro_batch_prompts: prompts whose groups go through the model together; gradients are summed,
-            so the result does not depend on it. None: all at once.
-        seed: seed of the sampling; the recipe's where None.
-    """
-
-    max_rollouts: int
-    group_size: int = 8
-    updates_per_rollout: int = 1
-    micro_batch_prompts: int | None = None
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        check_at_least_one(self, "max_rollouts", "group_size", "updates_per_rollout", "micro_batch_prompts")
+from stvg_lightning.tubes import Tube
 
 
 @dataclass(frozen=True)
@@ -88,13 +69,14 @@ class GRPO(LightningModule):
         sampling: Sampling,
         settings: GRPOSettings,
         optimization: Optimization,
+        discriminator: SpatialDiscriminator | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False
         self.adapted, self.preparation, self.rewards = adapted, preparation, rewards
         self.objective, self.sampling, self.settings = objective, sampling, settings
-        self.optimization = optimization
+        self.optimization, self.discriminator = optimization, discriminator
         self.sampler = InProcessSampler(adapted.model)
         self.policy = adapted.adapter
         self.last_scored: ScoredRollouts | None = None
@@ -107,7 +89,7 @@ class GRPO(LightningModule):
         started = perf_counter()
         features = self.encode(batch)
         vision_seconds = perf_counter() - started
-        scored = self.score(batch, self.roll_out(batch, features))
+        scored = self.score(batch, self.roll_out(batch, features), features)
         started = perf_counter()
         for update in range(self.settings.updates_per_rollout):
             statistics, log_prob_gap = self.accumulate_gradients(batch, scored, features)
@@ -131,7 +113,7 @@ class GRPO(LightningModule):
         seeds = batch.sampling_seeds(self.settings.seed or 0)
         return self.sampler.sample(batch.prompts, features, self.settings.group_size, self.sampling, seeds)
 
-    def score(self, batch: GroundingBatch, rollouts: Rollouts) -> ScoredRollouts:
+    def score(self, batch: GroundingBatch, rollouts: Rollouts, features: VideoFeatures) -> ScoredRollouts:
         """Read and reward every completion, and turn rewards into advantages (STVG-R1, equations 6 and 7)."""
         started = perf_counter()
         rewarded: list[RewardedAnswer] = []
@@ -141,14 +123,28 @@ class GRPO(LightningModule):
         for question, (truth, marked) in enumerate(zip(batch.truths, batch.marked_seconds, strict=True)):
             group = slice(question * size, (question + 1) * size)
             progress = min(batch.number / self.settings.max_rollouts, 1.0)
-            context = RewardContext(self.global_step, progress, tuple(lengths[group]), marked)
             answers = [self.preparation.read(text, truth) for text in rollouts.texts[group]]
+            tubes = self.locate(batch, question, answers, features)
+            context = RewardContext(self.global_step, progress, tuple(lengths[group]), marked, tubes)
             rewarded += self.rewards.score(answers, truth, context)
             num_unreadable += sum(bool(missing_parts(answer, truth)) for answer in answers)
         totals = torch.tensor([answer.total for answer in rewarded], device=self.device).view(-1, size)
         advantages = self.objective.advantages(totals).flatten()
         seconds = {**rollouts.seconds, "reward": perf_counter() - started}
+        if self.discriminator is not None:
+            cost = self.discriminator.take_cost()
+            seconds |= {"discriminator": cost.seconds, "reward": seconds["reward"] - cost.seconds}
+            self.log_dict(cost.per_rollout(len(rewarded)), sync_dist=True)
         return ScoredRollouts(rollouts, num_unreadable, rewarded, totals, advantages, seconds)
+
+    def locate(
+        self, batch: GroundingBatch, question: int, answers: list[Answer], features: VideoFeatures
+    ) -> list[Tube | None] | None:
+        """Where the discriminator finds the described thing at each answered time; None without a discriminator."""
+        if self.discriminator is None or not batch.truths[question].boxes_xyxy:
+            return None
+        video, tokens = batch.videos[question], features.tokens[question]
+        return self.discriminator.tubes(answers, batch.truths[question], video, tokens)
 
     def accumulate_gradients(
         self, batch: GroundingBatch, scored: ScoredRollouts, features: VideoFeatures

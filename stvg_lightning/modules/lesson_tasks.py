@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from stvg_lightning.answers import id_span
-from stvg_lightning.data.synthetic.reading import Question, deed_of, looks_of, time_of, tokenizer_texts
-from stvg_lightning.data.synthetic.scene import Scene, make_scene
+from stvg_lightning.answers import BoxChain, View, id_span, timesteps
+from stvg_lightning.answers.reading import between
+from stvg_lightning.data.synthetic.reading import Question, deed_of, looks_of, place_of, time_of, tokenizer_texts
+from stvg_lightning.data.synthetic.scene import Scene, Thing, box_of, make_scene
 from stvg_lightning.data.synthetic.sentences import Event, choose_description, reasoning_trace, what_it_does, who_it_is
 from stvg_lightning.tubes import Truth, Tube
 
@@ -33,6 +34,45 @@ def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Gene
     told = thought.replace("{target}", str(truth.object_id))
     facts = frozenset([looks_of(event.thing), deed_of(event), time_of(event)])
     return Question(f"Write this as an answer: {told}", id_span.write(truth, thought), facts)
+
+
+def task_without_numbers(scene: Scene, view: View, rng: np.random.Generator) -> Question:
+    """A grounding question about a video without numbers: for the time (SARL-STG), or for time and boxes (STVG-o1).
+
+    The second one is the whole task: a large model knows boxes before any training.
+    """
+    description, event = choose_description(scene, rng)
+    truth = _with_boxes(scene, event.thing, (event.action.start_frame, event.action.end_frame), description.sentence())
+    facts = frozenset([time_of(event), deed_of(event)])
+    if rng.random() < 0.4:
+        thought = f"It {what_it_does(event.action, scene)}."
+        return Question(timesteps.instruction(truth), timesteps.write(truth, thought), facts)
+    language = BoxChain(think=bool(rng.random() < 0.5))
+    facts |= {place_of(event.thing)}
+    return Question(language.instruction(truth, view), language.write(truth, "", view), facts)
+
+
+def questions_of_places(scene: Scene, view: View, rng: np.random.Generator, count: int) -> list[Question]:
+    """Where things are, second by second, in the words of STVG-o1; `count` at most, one of each thing."""
+    fps, seconds = scene.settings.fps, int(scene.num_frames / scene.settings.fps)
+    found = []
+    for index in rng.permutation(len(scene.things))[:count]:
+        thing = scene.things[index]
+        first = int(rng.integers(seconds))
+        last = min(first + int(rng.integers(3)), seconds - 1)
+        span = round(first * fps), round((last + 1) * fps)
+        name = f"the {thing.color} {thing.shape}"
+        written = BoxChain(think=False).write(_with_boxes(scene, thing, span, name), "", view)
+        boxes = between(written, "pred_bbox")
+        assert boxes is not None
+        found.append(Question(f"Where is {name} from {first} to {last}?", boxes, frozenset([place_of(thing)])))
+    return found
+
+
+def _with_boxes(scene: Scene, thing: Thing, span_frames: tuple[int, int], query: str) -> Truth:
+    """A truth about a thing's place during a span."""
+    boxes = {frame: box_of(thing, frame) for frame in range(*span_frames)}
+    return replace(_unasked(scene), query=query, span_frames=span_frames, boxes_xyxy=boxes, tracks={})
 
 
 def _asked(scene: Scene, numbers: dict[int, int], rng: np.random.Generator) -> tuple[Truth, Event]:

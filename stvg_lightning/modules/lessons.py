@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from stvg_lightning.answers import Frames, View
 from stvg_lightning.data.synthetic.reading import (
     Fact,
     Lesson,
@@ -31,7 +32,12 @@ from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, 
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lesson_tasks import form_of_an_answer, half_a_task
+from stvg_lightning.modules.lesson_tasks import (
+    form_of_an_answer,
+    half_a_task,
+    questions_of_places,
+    task_without_numbers,
+)
 from stvg_lightning.modules.optimization import check_at_least_one
 from stvg_lightning.prompting import Markers, draw_markers
 from stvg_lightning.tubes import Clip
@@ -56,7 +62,7 @@ LEAST_COVERED_SHARE = 0.2
 """Share of a token that a thing must cover to be named there."""
 
 UNNAMED = -100
-"""Class of the deed of a thing that does nothing."""
+"""Class of the deed of a thing that does nothing, and of the number of one that bears none."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,15 @@ class LessonBatch:
     """Prompts that each hold a first question, and the conversation that follows.
 
     `patch_index` are tokens of the batch's videos that a thing covers; the columns of `classes` are its number, colour
-    and shape, and its deeds in the token's first and second frame, as places in `WORDS`.
+    and shape, and its deeds in the token's first and second frame, as places in `WORDS`. `places` are the thing's
+    centre, across and down, and its radius, as shares of the frame's side.
     """
 
     prompts: PromptBatch
     conversation: Completions
     patch_index: Int[Tensor, " patches"]
     classes: Int[Tensor, "patches 5"]
+    places: Float[Tensor, "patches 3"]
 
     def to(self, device: torch.device | str) -> LessonBatch:
         """The same batch with every tensor on a device."""
@@ -91,6 +99,8 @@ class Course:
         max_things: things in a scene, at most.
         form_share: share of video lessons that ask to write what is told as an answer: a large model needs no lesson
             to write a form, a tiny one does, and knows it soon.
+        bare_share: share of lessons without numbers, as for methods that answer in boxes or in times alone: things
+            go by their looks there, and are asked for where they are.
     """
 
     kind: LessonKind
@@ -100,11 +110,13 @@ class Course:
     min_things: int = 2
     max_things: int = 4
     form_share: float = 0.3
+    bare_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "num_batches", "batch_size", "num_scenes")
-        if not 0 <= self.form_share <= 1:
-            raise ValueError(f"form_share must lie in [0, 1], not {self.form_share}")
+        for name in ("form_share", "bare_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         self.world()
 
     def world(self) -> WorldSettings:
@@ -168,16 +180,32 @@ class LessonStream(IterableDataset):
     def _video_row(self, rng: np.random.Generator) -> _Row:
         """One scene and a conversation about it."""
         lesson = self._lesson(rng)
-        numbers = _draw_numbers(lesson, rng)
+        numbers = self._numbers(lesson, rng)
+        asked = self._asked_with_numbers(lesson, numbers, rng) if numbers else self._asked_of_places(lesson, rng)
+        labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(lesson.clip.frames) // 2)]
+        return self._encoded(self._marked(lesson, lesson.clip, numbers), asked, labels)
+
+    def _asked_with_numbers(self, lesson: Lesson, numbers: dict[int, int], rng: np.random.Generator) -> list[Question]:
         asked: list[Question] = []
         if rng.random() < TASK_SHARE:
             asked.append(half_a_task(lesson.scene, numbers, rng))
         if rng.random() < self.course.form_share:
             asked.append(form_of_an_answer(lesson.scene, numbers, rng))
         told = frozenset[Fact]().union(*(question.facts for question in asked))
-        asked += questions(lesson.scene, numbers, rng, MAX_QUESTIONS, told)
-        labels = [self._labels(lesson, numbers, pair, pair) for pair in range(len(lesson.clip.frames) // 2)]
-        return self._encoded(self._marked(lesson, lesson.clip, numbers), asked, labels)
+        return asked + questions(lesson.scene, numbers, rng, MAX_QUESTIONS, told)
+
+    def _asked_of_places(self, lesson: Lesson, rng: np.random.Generator) -> list[Question]:
+        scene = lesson.scene
+        frames = Frames.untouched(lesson.sample.truth)
+        shown = replace(frames, indices=lesson.clip.frame_indices, width=FRAME_SIDE, height=FRAME_SIDE)
+        view = View(frames=shown)
+        asked = [task_without_numbers(scene, view, rng)] if rng.random() < TASK_SHARE else []
+        told = frozenset[Fact]().union(*(question.facts for question in asked))
+        places = questions_of_places(scene, view, rng, MAX_QUESTIONS // 2)
+        asked += [question for question in places if not question.facts & told]
+        told = frozenset[Fact]().union(*(question.facts for question in asked))
+        asked += questions(scene, {}, rng, MAX_QUESTIONS // 2, told)
+        return asked
 
     def _still_row(self, rng: np.random.Generator) -> _Row:
         """One pair of frames and a conversation about its things' looks."""
@@ -209,7 +237,7 @@ class LessonStream(IterableDataset):
         frames, labels = [], []
         for place in range(MIXED_PAIRS):
             lesson = self._lesson(rng)
-            numbers = _draw_numbers(lesson, rng)
+            numbers = self._numbers(lesson, rng)
             pair = int(rng.integers(len(lesson.clip.frames) // 2))
             frames.append(self._marked(lesson, _pair_of(lesson, pair), numbers).frames)
             labels.append(self._labels(lesson, numbers, pair, place))
@@ -222,7 +250,14 @@ class LessonStream(IterableDataset):
             self.lessons[seed] = make_lesson(seed, self.fps, self.course.world(), self.draw)
         return self.lessons[seed]
 
+    def _numbers(self, lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
+        """Object id -> the number to draw on it; empty where nothing is drawn."""
+        bare = self.course.bare_share > 0 and rng.random() < self.course.bare_share
+        return {} if bare else _draw_numbers(lesson, rng)
+
     def _marked(self, lesson: Lesson, clip: Clip, numbers: dict[int, int]) -> Clip:
+        if not numbers:
+            return clip
         return draw_markers(clip, renumbered(lesson.sample, numbers), self.markers).clip
 
     def _encoded(self, clip: Clip, asked: list[Question], labels: list[_Labels]) -> _Row:
@@ -242,11 +277,13 @@ class LessonStream(IterableDataset):
         token_size = scene.settings.frame_size / side
         covered = np.stack([_covered_share(thing, (first, second), token_size, side) for thing in scene.things])
         labels = []
-        for number, thing in enumerate(scene.things):
-            looks = [numbers[thing.object_id] - 1, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
+        for order, thing in enumerate(scene.things):
+            number_class = numbers[thing.object_id] - 1 if numbers else UNNAMED
+            looks = [number_class, list(COLORS).index(thing.color), SHAPES.index(thing.shape)]
             classes = [*looks, _deed(thing, first), _deed(thing, second)]
-            own = (covered.argmax(axis=0) == number) & (covered[number] >= LEAST_COVERED_SHARE)
-            labels += [(place * side**2 + int(token), classes) for token in np.flatnonzero(own)]
+            own = (covered.argmax(axis=0) == order) & (covered[order] >= LEAST_COVERED_SHARE)
+            where = _place(thing, (first, second), scene.settings.frame_size)
+            labels += [(place * side**2 + int(token), classes, where) for token in np.flatnonzero(own)]
         return labels
 
 
@@ -269,8 +306,8 @@ class Lessons(LightningDataModule):
 _Ask = Callable[[Scene, dict[int, int], np.random.Generator], list[Question]]
 """From a scene and its things' numbers to questions."""
 
-_Labels = list[tuple[int, list[int]]]
-"""Tokens of a clip that things cover, each with the classes of its thing."""
+_Labels = list[tuple[int, list[int], tuple[float, float, float]]]
+"""Tokens of a clip that things cover, each with the classes and the place of its thing."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +324,12 @@ def _pair_of(lesson: Lesson, pair: int) -> Clip:
     """Two neighbouring frames of a lesson: what the tower sees at once."""
     both = slice(2 * pair, 2 * pair + 2)
     return Clip(lesson.clip.frames[both], lesson.clip.frame_indices[both], lesson.clip.fps)
+
+
+def _place(thing: Thing, frames: tuple[int, int], frame_size: int) -> tuple[float, float, float]:
+    """A thing's centre, across and down, and its radius, in the mean of two frames and in shares of their side."""
+    x, y = thing.centers_xy[list(frames)].mean(axis=0) / frame_size
+    return float(x), float(y), float(thing.radii[list(frames)].mean() / frame_size)
 
 
 def _covered_share(thing: Thing, frames: tuple[int, int], token_size: float, side: int) -> NDArray[np.float64]:
@@ -315,13 +358,14 @@ def _draw_numbers(lesson: Lesson, rng: np.random.Generator) -> dict[int, int]:
 
 def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
     first_tokens = np.cumsum([0, *(row.num_tokens for row in rows)])
-    labels = [(int(first) + token, classes) for first, row in zip(first_tokens, rows) for token, classes in row.labels]
-    tokens, classes = zip(*labels, strict=True)
+    labels = [(int(first) + token, *rest) for first, row in zip(first_tokens, rows) for token, *rest in row.labels]
+    tokens, classes, places = zip(*labels, strict=True)
     return LessonBatch(
         collate_prompts([row.prompt for row in rows], pad_token_id),
         _pad_conversations([row.conversation for row in rows]),
         torch.tensor(tokens),
         torch.tensor(classes),
+        torch.tensor(places),
     )
 
 

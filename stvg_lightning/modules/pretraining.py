@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import torch
@@ -36,6 +36,15 @@ CHOICE_WEIGHT = 3.0
 
 At 0.3 a tower named 26 % of numbers after 275 steps; then, with 3.0 and a new schedule, 81 % after 150 more (LOG.md).
 """
+
+PLACE_WEIGHT = 10.0
+"""Weight of the squared error of what tells a thing's place, beside its part in the distance to the words."""
+
+NUM_ANCHORS = 9
+"""Points along a side of the frame, each with a direction of its own: a place between two has a share of both."""
+
+RADII = (0.1, 0.22)
+"""The radii, in shares of the frame's side, between which a thing's radius is told."""
 
 NAMING_WEIGHT = 0.3
 """Weight of the tower's naming while the whole model reads."""
@@ -66,7 +75,8 @@ class SceneWords:
 
     A token of a video that shows a thing stands for the sum of the directions of four word embeddings: the thing's
     number, colour and shape, and its deed, half a word for each of the token's two frames. Any other token has the
-    direction of the video placeholder's embedding.
+    direction of the video placeholder's embedding. Where the thing is, and how large, is told by directions that stand
+    for no word: `places`.
 
     Args:
         word_ids: of each kind of word, the tokens, in the order of the classes; see `lessons.word_ids`.
@@ -86,6 +96,7 @@ class SceneWords:
         for (_, ids, share), classes in zip(self.columns, batch.classes.T, strict=True):
             known = (classes != UNNAMED)[:, None]
             things = things + share * known * directions[ids.to(classes.device)[classes.clamp(min=0)]]
+        things = things + place_shares(batch.places) @ place_directions(directions.shape[1]).to(directions)
         background = directions[self.background_id].repeat(num_tokens, 1)
         return background.index_copy(0, batch.patch_index, things)
 
@@ -98,9 +109,14 @@ class SceneWords:
         nearer, by angle, than the others of its kind. The words themselves do not move.
         """
         embeddings = embeddings.detach()
-        loss = (features - self.told(embeddings, batch, len(features))).square().sum(-1).mean()
+        told = self.told(embeddings, batch, len(features))
+        loss = (features - told).square().sum(-1).mean()
         shown, directions = (F.normalize(each, dim=-1) for each in (features[batch.patch_index], embeddings))
         measures = {"tower/distance": loss.detach()}
+        found = (features - told)[batch.patch_index] @ place_directions(features.shape[1]).to(features).T
+        place_error = found.square().sum(-1).mean()
+        loss = loss + PLACE_WEIGHT * place_error
+        measures["tower/place_error"] = place_error.detach()
         for (name, ids, _), classes in zip(self.columns, batch.classes.T, strict=True):
             scores = SHARPNESS * shown @ directions[ids.to(classes.device)].T
             known = classes != UNNAMED
@@ -108,6 +124,27 @@ class SceneWords:
                 loss = loss + CHOICE_WEIGHT * F.cross_entropy(scores[known], classes[known])
                 measures[f"tower/{name}_accuracy"] = (scores.argmax(-1) == classes)[known].float().mean()
         return loss, measures
+
+
+def place_shares(places: Float[Tensor, "patches 3"]) -> Float[Tensor, "patches directions"]:
+    """The share that each direction has in telling a place: two neighbours for each of across, down and radius.
+
+    Example:
+        >>> place_shares(torch.tensor([[0.25, 0.0, 0.22]]))[0, :9].tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    anchors = torch.arange(NUM_ANCHORS, device=places.device)
+    sides = [(1 - (places[:, [axis]] * (NUM_ANCHORS - 1) - anchors).abs()).clamp(min=0) for axis in (0, 1)]
+    largeness = ((places[:, [2]] - RADII[0]) / (RADII[1] - RADII[0])).clamp(0, 1)
+    return torch.cat([*sides, 1 - largeness, largeness], dim=1)
+
+
+@cache
+def place_directions(width: int) -> Float[Tensor, "directions width"]:
+    """Directions at right angles to each other, the same in every training."""
+    generator = torch.Generator().manual_seed(23)
+    random = torch.randn(width, 2 * NUM_ANCHORS + 2, generator=generator)
+    return torch.linalg.qr(random).Q.T
 
 
 class Pretraining(LightningModule, ABC):

@@ -56,8 +56,10 @@ class RewardTerm(Protocol):
     A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
     also have `setup()`, called before a training and before an evaluation; `on_epoch_start(epoch)`; `state_dict()` with
     `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
-    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a language fills whatever was said; and
-    `notes(answer, truth)`, name -> number, always of the same names, of which trainings log the means.
+    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a language fills whatever was said;
+    `needs_markers`, whether it can be earned only where labels are drawn; `needs_discriminator`, whether it looks at
+    `context.discriminator_boxes`; and `notes(answer, truth)`, name -> number, always of the same names, of which
+    trainings log the means.
     """
 
     @property
@@ -208,16 +210,22 @@ class WeightedSum:
             rewarded.append(RewardedAnswer(terms, float(total), notes))
         return rewarded
 
-    def check_language(self, nothing_said: Answer) -> None:
-        """Refuse an answer language that never fills what a term needs.
+    def check_earnable(self, nothing_said: Answer, markers_are_drawn: bool) -> None:
+        """Refuse terms that no answer can earn.
 
         Args:
-            nothing_said: what the language reads from an empty text: fields that it fills are not None there.
+            nothing_said: what the answer language reads from an empty text: fields that it fills are not None there.
+            markers_are_drawn: whether objects bear labels in the video.
 
         Raises:
-            ValueError: names the term and the field.
+            ValueError: names the term and what it needs.
         """
         for name, (term, _) in self.terms.items():
+            if getattr(term, "needs_markers", False) and not markers_are_drawn:
+                raise ValueError(
+                    f"{name}: an object must be seen by its marker, as with presence 'paper', and markers.draw is "
+                    "false: take presence: code, or leave the term out"
+                )
             for field_name in getattr(term, "needs", ()):
                 try:
                     is_missing = attrgetter(field_name)(nothing_said) is None
@@ -225,6 +233,11 @@ class WeightedSum:
                     raise ValueError(f"reward term {name!r} needs {field_name}: {error}") from None
                 if is_missing:
                     raise ValueError(f"reward term {name!r} needs answers with {field_name}; this language has none")
+
+    @property
+    def needs_discriminator(self) -> bool:
+        """Whether some term looks at a spatial discriminator's boxes."""
+        return any(getattr(term, "needs_discriminator", False) for term, _ in self.terms.values())
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""

@@ -28,6 +28,10 @@ class CoupledObjectId:
     def __post_init__(self) -> None:
         check_presence(self.presence)
 
+    @property
+    def needs_markers(self) -> bool:
+        return self.presence == "paper"
+
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; `r_s` alone where no time is asked, None where no object is."""
         overlaps = temporal_iou(answers, truth, context)

@@ -44,6 +44,10 @@ class DynamicSpatioTemporal:
         check_choice("mode", self.mode, get_args(DynamicMode))
 
     @property
+    def needs_discriminator(self) -> bool:
+        return self.mode != "temporal"
+
+    @property
     def high(self) -> float:
         return 1 + self._place_weight(1.0)
 

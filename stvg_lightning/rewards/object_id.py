@@ -36,6 +36,10 @@ class ObjectId:
     def __post_init__(self) -> None:
         check_presence(self.presence)
 
+    @property
+    def needs_markers(self) -> bool:
+        return self.presence == "paper"
+
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; None for tasks that ask for no object."""
         return [object_id_reward(answer, truth, context, self.presence) for answer in answers]

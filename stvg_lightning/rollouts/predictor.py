@@ -1,28 +1,48 @@
-"""A model as a predictor: samples in, texts out, one greedy completion each."""
+"""A model as a predictor: samples in, answers out, one greedy completion each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from stvg_lightning.answers import Answer
 from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import collate_prompts
+from stvg_lightning.rollouts.discriminator import SpatialDiscriminator, located
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Example, Preparation
-from stvg_lightning.rollouts.rollouts import GREEDY, Rollouts, Sampling
-from stvg_lightning.tubes import Sample
+from stvg_lightning.rollouts.rollouts import GREEDY, Sampling
+from stvg_lightning.tubes import Sample, Tube
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A completion as it is read; where a locator looked for the thing, `tube` is what it found, frame -> box."""
+
+    answer: Answer
+    num_tokens: int
+    tube: Tube | None = None
 
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """Answers questions with a model's likeliest completion."""
+    """Answers questions with a model's likeliest completion.
+
+    Attributes:
+        model: tells object and time, or time alone.
+        preparation: how samples are shown; it must keep their videos where there is a locator.
+        sampling: how completions are made.
+        locator: gives each answered time its boxes (SARL-STG).
+    """
 
     model: VideoLanguageModel
     preparation: Preparation
     sampling: Sampling = GREEDY
+    locator: SpatialDiscriminator | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> list[str]:
         """The model's text for each sample, in one batch.
@@ -30,13 +50,30 @@ class ModelPredictor:
         Raises:
             UnreadableVideo: a video cannot be decoded.
         """
-        return self.complete([self.preparation(sample) for sample in samples]).texts
+        return [found.answer.text for found in self.complete([self.preparation(sample) for sample in samples])]
 
     @torch.no_grad()
-    def complete(self, examples: Sequence[Example]) -> Rollouts:
-        """The model's completions of prepared examples, in one batch, one of each."""
+    def complete(self, examples: Sequence[Example]) -> list[Prediction]:
+        """The model's answers to prepared examples, in one batch, one of each.
+
+        Raises:
+            UnreadableVideo: a video cannot be decoded by the locator.
+        """
         device = next(self.model.network.parameters()).device
         batch = collate_prompts([example.prompt for example in examples], self.model.pad_token_id).to(device)
         features = encode_videos(self.model.network, batch)
         sampler = InProcessSampler(self.model)
-        return sampler.sample(batch, features, 1, self.sampling, [0] * len(examples))
+        written = sampler.sample(batch, features, 1, self.sampling, [0] * len(examples))
+        found = []
+        for index, (example, text) in enumerate(zip(examples, written.texts, strict=True)):
+            prediction = Prediction(self.preparation.read(text, example.truth), int(written.lengths_tokens[index]))
+            found.append(self._located(prediction, example, features.tokens[index]))
+        return found
+
+    def _located(self, prediction: Prediction, example: Example, video_tokens: Tensor) -> Prediction:
+        if self.locator is None or example.truth.task == "temporal":
+            return prediction
+        assert example.video is not None, "the preparation must keep videos"
+        truth, answer = example.truth, prediction.answer
+        tube = self.locator.tubes([answer], truth, example.video, video_tokens)[0]
+        return replace(prediction, answer=located(answer, truth, tube), tube=tube)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stvg_lightning.answers import Answer, AnswerLanguage, Frames, View
 from stvg_lightning.data.video import VideoSampling, decode_frames, shown_frames
@@ -16,23 +17,29 @@ from stvg_lightning.tubes import Sample, Truth
 class Example:
     """A question as a model reads it, with its truth, its gold answer, and where its objects were marked.
 
-    `gold` is None where the truth does not hold the answer, as in a question of a user's own.
+    `gold` is None where the truth does not hold the answer, as in a question of a user's own. `video` is the encoded
+    file or its path, for another model that reads frames of its own; None where nobody asked for it.
     """
 
     truth: Truth
     prompt: EncodedPrompt
     gold: str | None
     marked_seconds: Mapping[int, tuple[float, ...]]
+    video: bytes | Path | None = None
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How samples become examples: the same for training, evaluation and prediction."""
+    """How samples become examples: the same for training, evaluation and prediction.
+
+    `keeps_video` hands the encoded video on, beside what the model reads.
+    """
 
     encoder: PromptEncoder
     video: VideoSampling
     markers: Markers
     language: AnswerLanguage
+    keeps_video: bool = False
 
     def __post_init__(self) -> None:
         told, own = self.video.side_multiple, self.encoder.side_multiple
@@ -66,9 +73,12 @@ class Preparation:
         asked = truth if self.markers.draw else replace(truth, tracks={})
         instruction = self.language.instruction(asked, view)
         prompt = self.encoder.encode(marked.clip, instruction, frames.height, frames.width)
-        return Example(truth, prompt, self._gold(sample, view), marked.marked_seconds)
+        video = sample.video if self.keeps_video else None
+        return Example(truth, prompt, self._gold(sample, view), marked.marked_seconds, video)
 
     def _gold(self, sample: Sample, view: View) -> str | None:
+        if sample.response:
+            return sample.response
         if not self.language.holds_answer(sample.truth):
             return None
         return self.language.write(sample.truth, sample.thought, view)

@@ -32,7 +32,7 @@ from stvg_lightning.tubes.spans import Span
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
 TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, "span_frames", "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
-EXTRA_KEYS = ("masks", "categories", "thought", "video")
+EXTRA_KEYS = ("masks", "categories", "thought", "response", "video")
 SPAN_KEYS = ("span_frames", "span_seconds")
 OBJECT_KEYS = ("boxes_xyxy", "object_id", "object_ids")
 PREDICTION_KEYS = ("id", *SPAN_KEYS, *OBJECT_KEYS, "text")
@@ -51,6 +51,7 @@ class TruthExtras:
     masks: Masks = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     thought: str = ""
+    response: str = ""
     video: str | None = None
 
 
@@ -317,6 +318,7 @@ def _read_extras(record: Mapping[str, Any], truth: Truth) -> TruthExtras:
         masks=masks_from_json(record.get("masks"), truth),
         categories=read_by_object(record, "categories", read_text),
         thought=read_optional(record, "thought", lambda value: read_text(value, "thought", may_be_empty=True)) or "",
+        response=read_optional(record, "response", lambda value: read_text(value, "response")) or "",
         video=read_optional(record, "video", lambda value: read_text(value, "video")),
     )
 

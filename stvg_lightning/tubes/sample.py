@@ -58,7 +58,8 @@ class Sample:
 
     `video` is an encoded file: its bytes (from a shard) or its path. `masks` maps object id -> frame
     -> RLE, at the original size. `thought` is a gold reasoning trace in which `{target}` stands for
-    the target's marker. `source` names where the sample came from, for messages.
+    the target's marker; `response` is a whole gold completion, which stands in for one that would be written of truth
+    and thought. `source` names where the sample came from, for messages.
     """
 
     truth: Truth
@@ -66,6 +67,7 @@ class Sample:
     masks: Mapping[int, Mapping[int, Rle]] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     thought: str = ""
+    response: str = ""
     source: str = ""
 
 

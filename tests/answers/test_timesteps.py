@@ -84,6 +84,15 @@ def test_what_the_language_does_not_know_is_refused() -> None:
         timesteps.instruction(Truth("v", "q", 10.0, 100, 64, 48, task="spatial"))
     with pytest.raises(ValueError, match="no span_frames"):
         timesteps.write(Truth("v", "q", 10.0, 100, 64, 48))
-    for thought in ("so </answer>", "It is {target}."):
-        with pytest.raises(ValueError, match="holds a tag, or speaks of a label"):
+    for thought in ("so </answer>", "<think>"):
+        with pytest.raises(ValueError, match="holds a tag"):
             timesteps.write(TRUTH, thought)
+
+
+def test_sentences_of_labels_are_left_out() -> None:
+    for thought, kept in {
+        "The red cross is number {target}. It sits from 0.50 to 1.25.": "It sits from 0.50 to 1.25.",
+        "A man sits.": "A man sits.",
+        "It is {target}.": timesteps.read(timesteps.write(TRUTH)).thought,
+    }.items():
+        assert timesteps.read(timesteps.write(TRUTH, thought)).thought == kept

@@ -240,7 +240,7 @@ def test_rewards_that_the_answers_cannot_earn_are_refused_before_anything_runs(s
     checked = stvg("check", ROOT / "recipes" / "stvg_o1.yaml", "answer.think=false")
     assert checked.code == 1 and "reward term 'think' needs answers with box_lists.think" in checked.err
     checked = stvg("check", QUICKSTART, "markers.draw=false")
-    assert checked.code == 1 and "recipe.rewards.object_id: with presence 'paper'" in checked.err
+    assert checked.code == 1 and "recipe.rewards: object_id: an object must be seen by its marker" in checked.err
     code = "rewards.object_id={use: stvg_lightning.rewards.ObjectId, presence: code}"
     assert stvg("check", QUICKSTART, "markers.draw=false", code).code == 0
 

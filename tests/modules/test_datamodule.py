@@ -78,6 +78,7 @@ def test_a_worker_gives_the_same_batches(models: dict[str, VideoLanguageModel], 
         for name, tensor in vars(first.prompts).items():
             assert torch.equal(tensor, getattr(second.prompts, name))
         assert torch.equal(first.gold.token_ids, second.gold.token_ids)
+        assert first.decode_seconds > 0 and second.decode_seconds > 0
 
 
 @pytest.mark.parametrize("num_done", range(1, 9))

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from stvg_lightning.answers import Frames, View
+from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.reading import questions
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, make_scene
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, WorldSettings, box_of, make_scene
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lesson_tasks import form_of_an_answer, half_a_task
+from stvg_lightning.modules.lesson_tasks import form_of_an_answer, half_a_task, questions_of_places
 from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _covered_share, _deed, word_ids
 from stvg_lightning.modules.pretraining import (
     CHOICE_WEIGHT,
+    PLACE_WEIGHT,
     SHARPNESS,
     LanguageReading,
     Pretraining,
@@ -28,9 +31,11 @@ from stvg_lightning.modules.pretraining import (
     SceneWords,
     TowerNaming,
     WorldReading,
+    place_directions,
     warm_cosine_factor,
 )
 from stvg_lightning.prompting import Markers
+from stvg_lightning.tubes import mask_box
 from tests.helpers import assert_close
 
 COURSES = (Course("mixed", 2, 2, 4), Course("still", 1, 3, 4, min_things=1, max_things=3), Course("video", 2, 2, 4))
@@ -173,18 +178,84 @@ def test_a_caption_follows_the_bare_video(encoder: Any) -> None:
         assert re.match(r"\w+ \w+ \d[,.]", tokenizer.decode(token_ids))
 
 
+def bare_lessons(encoder: Any, share: float = 1.0, count: int = 24) -> LessonBatch:
+    """Video lessons without numbers."""
+    course = Course("video", 1, count, 8, bare_share=share)
+    return next(iter(LessonStream(encoder, Markers(size=80.0), FPS, [course], draw=False)))
+
+
+def turns_of(encoder: Any, batch: LessonBatch) -> list[tuple[str, str]]:
+    """Questions and answers."""
+    texts = [
+        encoder.processor.tokenizer.decode(torch.cat([prompt, told]))
+        for prompt, told in zip(batch.prompts.input_ids, batch.conversation.token_ids, strict=True)
+    ]
+    turns = [turn for text in texts for turn in text.split("<|im_start|>user\n")[1:]]
+    pairs = [turn.split("<|im_end|>\n<|im_start|>assistant\n") for turn in turns]
+    return [(asked.rpartition("<|vision_end|>")[2], answer.partition("<|im_end|>")[0]) for asked, answer in pairs]
+
+
+def test_lessons_without_numbers_speak_of_none(encoder: Any) -> None:
+    batch = bare_lessons(encoder)
+    assert (batch.classes[:, 0] == UNNAMED).all() and (batch.classes[:, 1:3] != UNNAMED).all()
+    turns = turns_of(encoder, batch)
+    assert len(turns) > 48 and not any("umber " in asked + answer for asked, answer in turns)
+    kinds = ("Where is", "where it is seen", "<answer>[start] to [end]</answer>", "When", "What does")
+    assert all(any(kind in asked for asked, _ in turns) for kind in kinds)
+    mixed = bare_lessons(encoder, 0.5)
+    assert {"Which number" in asked for asked, _ in turns_of(encoder, mixed)} == {True, False}
+
+
+def test_places_are_those_of_the_scene(encoder: Any) -> None:
+    """The boxes told are true ones, second by second, in the pixels that the model is shown."""
+    num_boxes, size = 0, WorldSettings().frame_size
+    for seed in range(40):
+        scene, rng = make_scene(seed), np.random.default_rng(seed)
+        view = View(frames=Frames((0, 2), FRAME_SIDE, FRAME_SIDE, size, size, scene.settings.fps, scene.num_frames))
+        for question in questions_of_places(scene, view, rng, 4):
+            color, shape, first, last = re.fullmatch(
+                r"Where is the (\w+) (\w+) from (\d) to (\d)\?", question.asked
+            ).groups()
+            thing = next(thing for thing in scene.things if (thing.color, thing.shape) == (color, shape))
+            told = re.findall(r"(\d)\. \[(\d+), (\d+), (\d+), (\d+)\]", question.answer)
+            assert [int(second) for second, *_ in told] == list(range(int(first), int(last) + 1))
+            for second, *corners in told:
+                expected = np.array(box_of(thing, round(int(second) * scene.settings.fps))) / size * FRAME_SIDE
+                assert np.abs(np.array(corners, dtype=float) - expected).max() <= 0.5 + 1e-6
+                num_boxes += 1
+    assert num_boxes > 100
+
+
+def test_a_box_holds_what_is_drawn() -> None:
+    for seed in range(8):
+        scene = make_scene(seed, WorldSettings(max_things=2))
+        _, masks = draw_scene(scene)
+        for thing in scene.things:
+            for frame in (0, scene.num_frames - 1):
+                drawn = np.array(mask_box(masks[thing.object_id][frame]))
+                assert np.abs(drawn - np.array(box_of(thing, frame))).max() < 1.01
+
+
 WORD_IDS = {"number": range(9), "color": range(9, 15), "shape": range(15, 19), "deed": range(19, 26)}
 
 
 def words_and_one_thing(encoder: Any) -> tuple[SceneWords, torch.Tensor, LessonBatch]:
     """Words that stand at right angles, and a batch in which one thing covers the second token.
 
-    It is number 3, of the second colour and the first shape, and does the fourth deed in the first frame only.
+    It is number 3, of the second colour and the first shape, does the fourth deed in the first frame only, and stands
+    a quarter across, on the way from the fourth to the fifth of nine points down, and is as small as can be told.
     """
     batch = next(iter(stream(encoder, first_batch=2)))
     classes = torch.tensor([[2, 1, 0, 3, UNNAMED]])
     words = SceneWords({kind: list(ids) for kind, ids in WORD_IDS.items()}, background_id=26)
-    return words, 3 * torch.eye(27), replace(batch, patch_index=torch.tensor([1]), classes=classes)
+    places = torch.tensor([[0.25, 0.45, 0.1]])
+    return words, 3 * torch.eye(27), replace(batch, patch_index=torch.tensor([1]), classes=classes, places=places)
+
+
+def place_by_hand() -> torch.Tensor:
+    """What tells the place of the one thing: across, down, radius."""
+    directions = place_directions(27)
+    return directions[2] + 0.4 * directions[9 + 3] + 0.6 * directions[9 + 4] + directions[18]
 
 
 def test_a_scene_told_by_hand(encoder: Any) -> None:
@@ -192,6 +263,7 @@ def test_a_scene_told_by_hand(encoder: Any) -> None:
     expected = torch.zeros(3, 27)
     expected[[0, 2], 26] = 1
     expected[1, [2, 10, 15]], expected[1, 22] = 1.0, 0.5
+    expected[1] += place_by_hand()
     assert_close(words.told(embeddings, batch, 3), expected, atol=1e-6)
 
 
@@ -199,13 +271,20 @@ def test_naming_by_hand(encoder: Any) -> None:
     words, embeddings, batch = words_and_one_thing(encoder)
     features = torch.zeros(3, 27)
     features[1, [2, 10, 15, 21]] = 1.0  # all right but the deed
+    features[1] += place_by_hand()
     loss, measures = words.naming_loss(features, embeddings, batch)
     distance = (1 + 1 + 1 + 0.25) / 3  # two empty tokens, a deed too many and half a deed missing
-    score = SHARPNESS / 2  # the features' angle to each of their four words is 60 degrees
-    right = sum(np.log(np.exp(score) + size - 1) - score for size in (9, 6, 4))
-    wrong = np.log(np.exp(score) + 6)
-    assert_close(loss, distance + CHOICE_WEIGHT * (right + wrong), atol=1e-5)
     assert_close(measures["tower/distance"], distance, atol=1e-6)
+    error = torch.zeros(27)
+    error[21], error[22] = 1.0, -0.5
+    place = (place_directions(27) @ error).square().sum()
+    assert_close(measures["tower/place_error"], place, atol=1e-6)
+    scores = SHARPNESS * features[1] / features[1].norm()
+    choice = 0.0
+    for kind, right in (("number", 2), ("color", 1), ("shape", 0), ("deed", 3)):
+        of_kind = scores[list(WORD_IDS[kind])].double()
+        choice += float(of_kind.exp().sum().log() - of_kind[right])
+    assert_close(loss, distance + PLACE_WEIGHT * place + CHOICE_WEIGHT * choice, atol=1e-5)
     names = ("number", "color", "shape", "first_deed")
     assert [measures[f"tower/{name}_accuracy"].item() for name in names] == [1, 1, 1, 0]
     assert "tower/last_deed_accuracy" not in measures

@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset, Subset
 
+from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows, prepared_batches
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
-from stvg_lightning.cli.stages.training import preparation_of
-from stvg_lightning.data.shards import BadSample, ShardFolder
-from stvg_lightning.data.video import UnreadableVideo
+from stvg_lightning.cli.stages.training import OWN, discriminator_of, preparation_of
+from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.evaluation import score_answer, summarise_models
 from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.rewards import RewardContext, WeightedSum
-from stvg_lightning.rollouts.predictor import ModelPredictor
-from stvg_lightning.rollouts.preparation import Example, Preparation
+from stvg_lightning.rollouts.predictor import ModelPredictor, Prediction
+from stvg_lightning.rollouts.preparation import Example
 from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes.files import write_atomically
+from stvg_lightning.tubes.jsonl import tube_to_json
 
-LOGGER = logging.getLogger("stvg_lightning.data")
-SKIPPED = "skipped"
-MAX_BAD_SHARE = 0.05
+LOCATED = "located_boxes_xyxy"
+"""A row's key for the boxes that a spatial grounding module found: frame -> box, in the frames that it read."""
+
 SHOWN_METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5", "id_accuracy", "unreadable")
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Score models on shards, with one greedy completion for each question.
+
+    Where the recipe has a `spatial` detector, it tells the boxes of each answered time: as trained with the model or
+    with one that led to it, and else as it is.
 
     Attributes:
         shards: folder of held-out shards; `run/...` lies in the run's folder.
@@ -59,99 +61,52 @@ class Evaluate:
         write_summary(run)
         Console().print(results_table(json.loads((folder / "scores.json").read_text())))
 
-    def _rows(self, run: Run, name: str, samples: ShardFolder, file: Path) -> list[dict[str, Any]]:
-        """A model's rows: those of an interrupted run are kept, the rest are made."""
-        num_done = len(_read_lines(file))
-        if num_done < len(samples):
-            for row in self._new_rows(run, name, samples, num_done):
-                with file.open("a") as out:
-                    out.write(json.dumps(row) + "\n")
-        rows = read_rows(file)
-        num_bad = len(samples) - len(rows)
-        if num_bad > MAX_BAD_SHARE * len(samples):
-            raise ValueError(f"{num_bad} of {len(samples)} samples in {samples.directory} are bad, see {file}")
-        return rows
+    def _rows(self, run: Run, name: str, samples: ShardFolder, file: Path) -> list[Row]:
+        return completed_rows(file, samples, partial(self._new_rows, run, name, samples))
 
-    def _new_rows(self, run: Run, name: str, samples: ShardFolder, first: int) -> Iterator[dict[str, Any]]:
+    def _new_rows(self, run: Run, name: str, samples: ShardFolder, first: int) -> Iterator[Row]:
         model = load_trained(run.model(name), run.recipe.model.dtype)
         model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        locator = None if run.recipe.spatial is None else discriminator_of(run, model, OWN, name)
         preparation = preparation_of(run, model)
         run.recipe.rewards.setup()
-        predictor = ModelPredictor(model, preparation, Sampling(self.max_new_tokens, temperature=0.0))
-        remaining = Subset(_Prepared(samples, preparation), range(first, len(samples)))
-        loader = DataLoader(remaining, self.batch_size, num_workers=self.num_workers, collate_fn=list)
-        columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress:
-            task = progress.add_task(name, total=len(samples), completed=first)
-            for examples in loader:
-                good = [example for example in examples if isinstance(example, Example)]
-                rollouts = predictor.complete(good) if good else None
-                written = iter(zip(rollouts.texts, rollouts.lengths_tokens.tolist()) if rollouts else ())
-                for example in examples:
-                    if isinstance(example, Example):
-                        yield evaluation_row(example, *next(written), preparation, run.recipe.rewards)
-                    else:
-                        yield {SKIPPED: example}
-                progress.advance(task, len(examples))
+        predictor = ModelPredictor(model, preparation, Sampling(self.max_new_tokens, temperature=0.0), locator)
+        for examples in prepared_batches(samples, preparation, first, self.batch_size, self.num_workers, name):
+            good = [example for example in examples if isinstance(example, Example)]
+            found = iter(predictor.complete(good) if good else ())
+            for example in examples:
+                if isinstance(example, Example):
+                    yield evaluation_row(example, next(found), run.recipe.rewards)
+                else:
+                    yield {SKIPPED: example}
 
 
-class _Prepared(Dataset[Example | str]):
-    """Samples by number, prepared when asked for; what a DataLoader's workers work on."""
-
-    def __init__(self, samples: ShardFolder, preparation: Preparation) -> None:
-        self.samples, self.preparation = samples, preparation
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Example | str:
-        """The prepared sample, or what is wrong with it."""
-        try:
-            return self.preparation(self.samples[index])
-        except (BadSample, UnreadableVideo) as error:
-            LOGGER.warning("sample %d of %s skipped: %s", index, self.samples.directory, error)
-            return str(error)
-
-
-def evaluation_row(
-    example: Example, text: str, num_tokens: int, preparation: Preparation, rewards: WeightedSum
-) -> dict[str, Any]:
+def evaluation_row(example: Example, prediction: Prediction, rewards: WeightedSum) -> Row:
     """The scores of one completion, with its query and every reward term as at the end of a training."""
-    answer = preparation.read(text, example.truth)
-    context = RewardContext(progress=1.0, completion_tokens=(num_tokens,), marked_seconds=example.marked_seconds)
-    rewarded = rewards.score([answer], example.truth, context)[0]
-    row = score_answer(answer, example.truth)
-    return {**row, "query": example.truth.query, "terms": rewarded.terms, "total": rewarded.total}
-
-
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of scores in a file, without the samples that were skipped."""
-    return [row for row in _read_lines(file) if SKIPPED not in row]
-
-
-def _read_lines(file: Path) -> list[dict[str, Any]]:
-    """One line a sample; a line cut off by a kill is dropped from the file."""
-    if not file.is_file():
-        return []
-    lines = file.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        write_atomically(file, "".join(whole))
-    return [json.loads(line) for line in whole]
+    context = RewardContext(
+        progress=1.0,
+        completion_tokens=(prediction.num_tokens,),
+        marked_seconds=example.marked_seconds,
+        discriminator_boxes=None if prediction.tube is None else [prediction.tube],
+    )
+    rewarded = rewards.score([prediction.answer], example.truth, context)[0]
+    row = score_answer(prediction.answer, example.truth)
+    located = {} if prediction.tube is None else {LOCATED: tube_to_json(prediction.tube)}
+    return {**row, **located, "query": example.truth.query, "terms": rewarded.terms, "total": rewarded.total}
 
 
 def write_summary(run: Run) -> dict[str, Any]:
     """Write `summary.json`: every model's metrics, the differences, and the seconds of every finished stage."""
     summary: dict[str, Any] = {"models": {}, "differences": {}, "seconds": {}}
-    scored_on: dict[str, str] = {}
+    scored: dict[str, tuple[str, Any]] = {}
     for name, stage in run.recipe.stages.items():
         scores = run.folder / name / "scores.json"
         if scores.is_file():
             found = json.loads(scores.read_text())
             models = found["models"]
-            # Where a model was scored before on other questions, all of this stage's are named after the stage too.
+            # Where a model was scored before, and otherwise, all of this stage's are named after the stage too.
             shards = getattr(stage, "shards", name)
-            again = any(scored_on.setdefault(model, shards) != shards for model in models)
+            again = any(scored.setdefault(model, (shards, entry)) != (shards, entry) for model, entry in models.items())
             named = {model: f"{model} ({name})" if again else model for model in models}
             summary["models"] |= {named[model]: entry for model, entry in models.items()}
             for before, after in pairwise(models):

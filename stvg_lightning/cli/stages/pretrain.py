@@ -1,4 +1,4 @@
-"""The stage that makes the bundled tiny model."""
+"""The stages that make the bundled tiny model and the bundled tiny detector."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from stvg_lightning.cli.stages.stage import Run
+from stvg_lightning.data.synthetic.reading import detector_texts
 from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import (
@@ -20,6 +21,12 @@ from stvg_lightning.models.tiny_architecture import (
     build_tokenizer,
     sharpen_attention,
 )
+from stvg_lightning.models.tiny_detector_architecture import (
+    build_detector_tokenizer,
+    build_image_processor,
+    build_tiny_detector,
+)
+from stvg_lightning.modules.detector_pretraining import DetectorCourse, DetectorFrames, DetectorPretraining
 from stvg_lightning.modules.lesson_tasks import world_texts
 from stvg_lightning.modules.lessons import Course, Lessons, word_ids
 from stvg_lightning.modules.pretraining import (
@@ -92,3 +99,26 @@ class TinyPretraining:
         encoder.processor.save_pretrained(folder / "model")
         prompt = {"video": asdict(run.recipe.video), "markers": asdict(run.recipe.markers)}
         (folder / "model" / PROMPT_FILE).write_text(json.dumps(prompt, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class TinyDetectorPretraining:
+    """Make the tiny detector from nothing.
+
+    Attributes:
+        course: how long it learns.
+        machine: devices and precision.
+    """
+
+    course: DetectorCourse
+    machine: Machine = field(default_factory=Machine)
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        seed_training(run.recipe.seed)
+        tokenizer, image_processor = build_detector_tokenizer(detector_texts()), build_image_processor()
+        detector = build_tiny_detector(tokenizer)
+        frames = DetectorFrames(tokenizer, image_processor, self.course)
+        module = DetectorPretraining(detector, self.course)
+        fit_stream(module, frames, folder, self.machine, self.course.num_batches)
+        for part in (detector.to(torch.bfloat16), tokenizer, image_processor):
+            part.save_pretrained(folder / "model")

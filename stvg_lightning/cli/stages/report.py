@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stvg_lightning.cli.stages.evaluate import Evaluate, read_rows, write_summary
+from stvg_lightning.answers import Answer
+from stvg_lightning.cli.stages.evaluate import LOCATED, Evaluate, write_summary
+from stvg_lightning.cli.stages.rows import Row, read_rows
 from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.models.adapters import load_trained_encoder
 from stvg_lightning.reports import GalleryItem, ReportInputs, choose_gallery, gallery_item, read_curves, write_report
+from stvg_lightning.rollouts.discriminator import located
 from stvg_lightning.rollouts.preparation import Preparation
+from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes.jsonl import read_tube
 
 REPORT_FILE = "report.html"
 METRICS_FILES = "metrics/*/metrics.csv"
@@ -76,7 +81,7 @@ def merged_curves(files: Sequence[Path]) -> dict[str, list[tuple[int, float]]]:
 def _gallery(run: Run, evaluation: Evaluate, rows: dict[str, list[dict]], count: int) -> list[GalleryItem]:
     """Draw chosen samples with the tube of the last model."""
     shown_model = evaluation.models[-1]
-    texts = {row["id"]: row["text"] for row in rows[shown_model]}
+    shown = {row["id"]: row for row in rows[shown_model]}
     encoder = load_trained_encoder(run.recipe.model.name)
     preparation = Preparation(encoder, run.recipe.video, run.recipe.markers, run.recipe.answer)
     chosen = {choice.id: choice for choice in choose_gallery(rows, count)}
@@ -87,5 +92,12 @@ def _gallery(run: Run, evaluation: Evaluate, rows: dict[str, list[dict]], count:
         truth = sample.truth
         smooth = replace(preparation, video=VideoSampling(fps=min(truth.fps, MAX_SHOWN_FPS)))
         clip = smooth.marked_clip(sample).clip
-        items.append(gallery_item(choice, truth, clip, preparation.read(texts[id_], truth), shown_model))
+        items.append(gallery_item(choice, truth, clip, _answer(shown[id_], truth, preparation), shown_model))
     return items
+
+
+def _answer(row: Row, truth: Truth, preparation: Preparation) -> Answer:
+    """The answer of a row, with the boxes that were found for it."""
+    answer = preparation.read(row["text"], truth)
+    tube = read_tube(row[LOCATED], LOCATED, truth.num_frames) if LOCATED in row else None
+    return located(answer, truth, tube)

@@ -9,20 +9,34 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
-from stvg_lightning.models.adapters import AdaptedModel, Lora, add_adapter, load_trained, save_adapted
+from stvg_lightning.models.adapters import (
+    SPATIAL_FOLDER,
+    AdaptedModel,
+    Lora,
+    add_adapter,
+    load_trained,
+    save_adapted,
+    spatial_folder,
+)
+from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector, load_spatial
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.datamodule import GroundingData, Loading
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization, check_at_least_one
 from stvg_lightning.modules.sft import SFT, SFTSettings
+from stvg_lightning.modules.spatial import JointGrounding, JointSettings
 from stvg_lightning.modules.trainer import Machine, Steps, checkpoint_interval, fit, seed_training
 from stvg_lightning.objectives import Objective, grpo
+from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
 
-Seeded = TypeVar("Seeded", Loading, GRPOSettings)
+Seeded = TypeVar("Seeded", Loading, GRPOSettings, JointSettings)
+OWN = "own"
 
 if TYPE_CHECKING:
+    from stvg_lightning.cli.recipe import SpatialChoice
     from stvg_lightning.models.loading import VideoLanguageModel
 
 
@@ -82,6 +96,55 @@ class SupervisedFineTuning:
 
 
 @dataclass(frozen=True)
+class JointFineTuning:
+    """Train an adapter on gold answers and the spatial grounding module on true boxes, together (SARL-STG, stage 1).
+
+    Attributes:
+        shards: folder of shards; `run/...` lies in the run's folder.
+        loading: batch size, order and workers.
+        settings: how long, in what portions, and what the spatial module is fed.
+        optimization: AdamW and its schedule, for all that is trained.
+        lora: the language model's adapter.
+        spatial_lora: the detector's; its `vision_tower` has no meaning here.
+        start: `base`, or the stage whose model to begin with.
+        machine: devices and precision.
+        checkpoint_every_steps: optimiser steps between two checkpoints.
+    """
+
+    distributed: ClassVar[bool] = True
+    needs_spatial: ClassVar[bool] = True
+
+    shards: str
+    loading: Loading
+    settings: JointSettings
+    optimization: Optimization
+    lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
+    spatial_lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
+    start: str = BASE
+    machine: Machine = field(default_factory=Machine)
+    checkpoint_every_steps: int = 50
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "checkpoint_every_steps")
+
+    def __call__(self, run: Run, folder: Path) -> None:
+        seed_training(run.recipe.seed)
+        adapted = _start(run, self.start, self.lora)
+        grounder = adapt_detector(
+            grounder_of(run, adapted.model, OWN, self.start), self.spatial_lora.rank, self.spatial_lora.alpha
+        )
+        preparation = preparation_of(run, adapted.model)
+        data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
+        clips = spatial_of(run).clips
+        module = JointGrounding(adapted, grounder, clips, preparation, seeded(self.settings, run), self.optimization)
+        steps = Steps(self.settings.max_steps, self.checkpoint_every_steps)
+        trainer = fit(module, data, folder, self.machine, steps)
+        if trainer.is_global_zero:
+            beside = lambda model_folder: grounder.save(model_folder / SPATIAL_FOLDER)  # noqa: E731
+            save_adapted(adapted, folder / "model", run.model(self.start), beside)
+
+
+@dataclass(frozen=True)
 class GroupRelativePolicyOptimization:
     """Train an adapter by GRPO with the recipe's rewards.
 
@@ -94,6 +157,9 @@ class GroupRelativePolicyOptimization:
         objective: the loss; `use:` one of stvg_lightning.objectives.
         lora: the adapter.
         start: `base`, or the stage whose model to begin with; that model is the reference policy.
+        discriminator: which spatial grounding module the rewards' boxes are from, where a reward looks at them: `own`,
+            the one trained with the model that this stage begins with; `base`, the recipe's detector as it is; a
+            stage, or a name or folder of another detector.
         machine: devices and precision.
         checkpoint_every_steps: optimiser steps between two checkpoints.
     """
@@ -108,6 +174,7 @@ class GroupRelativePolicyOptimization:
     objective: Objective = field(default_factory=grpo)
     lora: Lora = field(default_factory=Lora)
     start: str = BASE
+    discriminator: str = OWN
     machine: Machine = field(default_factory=Machine)
     checkpoint_every_steps: int = 20
 
@@ -122,6 +189,8 @@ class GroupRelativePolicyOptimization:
     def __call__(self, run: Run, folder: Path) -> None:
         seed_training(run.recipe.seed)
         adapted = _start(run, self.start, self.lora)
+        needs_boxes = run.recipe.rewards.needs_discriminator
+        discriminator = discriminator_of(run, adapted.model, self.discriminator, self.start) if needs_boxes else None
         preparation = preparation_of(run, adapted.model)
         data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
         module = GRPO(
@@ -132,6 +201,7 @@ class GroupRelativePolicyOptimization:
             self.sampling,
             seeded(self.settings, run),
             self.optimization,
+            discriminator,
         )
         updates = self.settings.updates_per_rollout
         every = checkpoint_interval(self.checkpoint_every_steps, updates)
@@ -149,7 +219,46 @@ def seeded(settings: Seeded, run: Run) -> Seeded:
 def preparation_of(run: Run, model: VideoLanguageModel) -> Preparation:
     """How the recipe's samples become examples for a model."""
     recipe = run.recipe
-    return Preparation(model.encoder, recipe.video, recipe.markers, recipe.answer)
+    return Preparation(
+        model.encoder, recipe.video, recipe.markers, recipe.answer, keeps_video=recipe.spatial is not None
+    )
+
+
+def discriminator_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> SpatialDiscriminator:
+    """A frozen spatial grounding module at work beside a model; arguments and errors are those of `grounder_of`."""
+    grounder = grounder_of(run, model, which, start)
+    grounder.module.to(next(model.network.parameters()).device)
+    return SpatialDiscriminator(grounder, spatial_of(run).clips)
+
+
+def spatial_of(run: Run) -> SpatialChoice:
+    """The recipe's detector, which a recipe with stages that need one has."""
+    assert run.recipe.spatial is not None
+    return run.recipe.spatial
+
+
+def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> SpatialGrounder:
+    """A spatial grounding module.
+
+    Args:
+        run: its recipe has a `spatial` detector.
+        model: whose video tokens it is given.
+        which: see `GroupRelativePolicyOptimization`.
+        start: the stage, or `base`, that `own` is looked up from.
+
+    Raises:
+        FileNotFoundError: no detector there.
+    """
+    spatial = spatial_of(run)
+    if which == OWN:
+        name = str(spatial_folder(run.model(start)) or spatial.name)
+    elif which == BASE:
+        name = spatial.name
+    elif which in run.recipe.stages:
+        name = str(Path(run.model(which)) / SPATIAL_FOLDER)
+    else:
+        name = which
+    return load_spatial(name, model.network.get_input_embeddings().embedding_dim, spatial.dtype)
 
 
 def _start(run: Run, start: str, lora: Lora) -> AdaptedModel:

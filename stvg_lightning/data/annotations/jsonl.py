@@ -27,7 +27,7 @@ def read_jsonl_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
     """Samples of a file of truth lines, in order; no video is opened.
 
     A line may also hold `video` (a file name inside the folder; without it `<id>.mp4`, or the only
-    video whose name without extension is the id), `masks`, `categories` and `thought`. Tracks are
+    video whose name without extension is the id), `masks`, `categories`, `thought` and `response`. Tracks are
     made from masks where only masks are given, and from `boxes_xyxy` where neither is given (the
     target is then object 1). Where tracks and boxes are given but no `object_id`, the target is
     the track that the boxes vote for.
@@ -66,7 +66,9 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         truth = complete_truth(truth, where)
-        yield Sample(truth, videos / video, extras.masks, extras.categories, extras.thought, source=where)
+        yield Sample(
+            truth, videos / video, extras.masks, extras.categories, extras.thought, extras.response, source=where
+        )
     if alone:
         LOGGER.warning(
             "%d samples (%s, ...) have boxes of their target alone: the only marker drawn is its own, where it has "

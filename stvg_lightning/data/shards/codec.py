@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from stvg_lightning.tubes import Sample, Truth
 from stvg_lightning.tubes.json_values import strict_json
-from stvg_lightning.tubes.jsonl import Masks, complete_truth, masks_from_json, parse_truth, truth_to_json
+from stvg_lightning.tubes.jsonl import Masks, TruthExtras, complete_truth, masks_from_json, parse_truth, truth_to_json
 
 VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "avi", "mov")
-RECORD_EXTRAS = ("categories", "thought")
+RECORD_EXTRAS = ("categories", "thought", "response")
 LONGEST_KEY = 80  # a plain tar header holds names of 100 characters, extensions included
 
 
@@ -39,6 +39,7 @@ def sample_to_record(sample: Sample) -> dict[str, bytes | str]:
     extras = {
         "categories": {str(object_id): name for object_id, name in sorted(sample.categories.items())},
         "thought": sample.thought,
+        "response": sample.response,
     }
     record = truth_to_json(sample.truth) | {name: value for name, value in extras.items() if value}
     masks = {
@@ -70,7 +71,7 @@ def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
     Raises:
         BadSample: a part is missing or broken; the message names shard and sample.
     """
-    truth, categories, thought = record_truth(record, where)
+    truth, extras = record_truth(record, where)
     where = _named(record, where)
     extensions = [extension for extension in VIDEO_EXTENSIONS if extension in record]
     if len(extensions) != 1:
@@ -80,11 +81,19 @@ def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
         masks = strict_json(record["masks.json"].decode("utf-8")) if "masks.json" in record else None
     except ValueError as error:
         raise BadSample(f"{where}: masks.json: {error}") from None
-    return Sample(truth, record[extensions[0]], _read_masks(masks, truth, where), categories, thought, source=where)
+    return Sample(
+        truth,
+        record[extensions[0]],
+        _read_masks(masks, truth, where),
+        extras.categories,
+        extras.thought,
+        extras.response,
+        source=where,
+    )
 
 
-def record_truth(record: Mapping[str, Any], where: str) -> tuple[Truth, Mapping[int, str], str]:
-    """Truth, categories and thought of a record, of which only `json` is read; it fails as `record_to_sample` does."""
+def record_truth(record: Mapping[str, Any], where: str) -> tuple[Truth, TruthExtras]:
+    """Truth and extras of a record, of which only `json` is read; it fails as `record_to_sample` does."""
     where = _named(record, where)
     if "json" not in record:
         raise BadSample(f"{where}: the part 'json' is missing")
@@ -96,7 +105,7 @@ def record_truth(record: Mapping[str, Any], where: str) -> tuple[Truth, Mapping[
         truth = complete_truth(truth, "json")
     except ValueError as error:
         raise BadSample(f"{where}: {error}") from None
-    return truth, extras.categories, extras.thought
+    return truth, extras
 
 
 def record_key(sample_id: str) -> str:

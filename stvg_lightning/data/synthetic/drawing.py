@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,25 +13,28 @@ DIM = 0.3
 """A blinking thing's brightness while it is dark, as a share of its colour."""
 
 
-def draw_scene(scene: Scene) -> tuple[NDArray[np.uint8], dict[int, NDArray[np.bool_]]]:
-    """Draw every frame of a scene.
+def draw_scene(
+    scene: Scene, frames_drawn: Sequence[int] | NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.uint8], dict[int, NDArray[np.bool_]]]:
+    """Draw every frame of a scene, or some.
 
     Returns:
         Frames (frames, height, width, 3), uint8 RGB, and for each object id its visible mask
         (frames, height, width): what a later thing covers is not part of an earlier one.
     """
     size = scene.settings.frame_size
-    frames = np.repeat(_background(scene.seed, size)[None], scene.num_frames, axis=0)
-    masks = {thing.object_id: np.zeros((scene.num_frames, size, size), dtype=bool) for thing in scene.things}
+    drawn = range(scene.num_frames) if frames_drawn is None else frames_drawn
+    frames = np.repeat(_background(scene.seed, size)[None], len(drawn), axis=0)
+    masks = {thing.object_id: np.zeros((len(drawn), size, size), dtype=bool) for thing in scene.things}
     for thing in scene.things:
         color = np.array(COLORS[thing.color], dtype=np.float32)
-        for frame in range(scene.num_frames):
+        for place, frame in enumerate(drawn):
             rows, columns, inside = _silhouette(thing, frame, size)
             for other in masks.values():
-                other[frame, rows, columns] &= ~inside
-            masks[thing.object_id][frame, rows, columns] |= inside
+                other[place, rows, columns] &= ~inside
+            masks[thing.object_id][place, rows, columns] |= inside
             brightness = 1.0 if thing.lit[frame] else DIM
-            frames[frame, rows, columns][inside] = (color * brightness).astype(np.uint8)
+            frames[place, rows, columns][inside] = (color * brightness).astype(np.uint8)
     return frames, masks
 
 

@@ -77,7 +77,8 @@ def renumbered(sample: Sample, new_ids: Mapping[int, int]) -> Sample:
 
 
 Fact = tuple[int, int | str | None]
-"""What only the video tells of an object id: its looks (None), a deed of it, or when its deed of a start frame is."""
+"""What only the video tells of an object id: its looks (None), a deed of it or its place, or when its deed of a start
+frame is."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,14 @@ def questions(
 
     Args:
         scene: what is seen.
-        numbers: object id -> the number drawn on the object.
+        numbers: object id -> the number drawn on the object; empty where none is drawn, and looks are all that names
+            a thing.
         rng: source of randomness.
         count: how many at most; a small scene may hold fewer.
         told: facts that are known already.
     """
-    makers, weights = list(MAKERS), np.array(list(MAKERS.values()))
+    chosen_from = MAKERS if numbers else MAKERS_BY_LOOKS
+    makers, weights = list(chosen_from), np.array(list(chosen_from.values()))
     found: list[Question] = []
     known = set(told)
     for _ in range(4 * count):
@@ -151,6 +154,11 @@ def time_of(event: Event) -> Fact:
     return event.thing.object_id, event.action.start_frame
 
 
+def place_of(thing: Thing) -> Fact:
+    """Where a thing is."""
+    return thing.object_id, "place"
+
+
 def deed_of(event: Event) -> Fact:
     """That this thing does it."""
     return event.thing.object_id, event.action.kind
@@ -177,14 +185,14 @@ def _which_is(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Quest
 
 def _what_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     thing = _any(scene, rng)
-    name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
+    name = _name(thing, numbers, rng)
     deeds = [what_it_does(action, scene) for action in thing.actions]
     return Question(f"What does {name} do?", f"It {' and '.join(deeds)}.", _deeds(thing))
 
 
 def _when_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
     thing = _any(scene, rng)
-    name = f"number {numbers[thing.object_id]}" if rng.random() < 0.5 else f"the {thing.color} {thing.shape}"
+    name = _name(thing, numbers, rng)
     action = thing.actions[int(rng.integers(len(thing.actions)))]
     asked, event = f"When does it happen that {name} {action.kind}?", Event(thing, action)
     return Question(asked, f"It {what_it_does(action, scene)}.", frozenset([time_of(event), deed_of(event)]))
@@ -245,6 +253,24 @@ MAKERS = {
 """What asks questions about a scene, and how often."""
 
 
+def _what_thing_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
+    kind = _any_deed(scene, rng)
+    who = [thing for thing in scene.things if any(action.kind == kind for action in thing.actions)]
+    found = " and ".join(f"the {thing.color} {thing.shape}" for thing in who)
+    return Question(f"What {kind}?", f"{found}.", frozenset((thing.object_id, kind) for thing in who))
+
+
+MAKERS_BY_LOOKS = {_what_does: 2.0, _when_does: 3.0, _what_thing_does: 2.0, _when_is_meant: 3.0}
+"""What asks questions about a scene in which no numbers are drawn, and how often."""
+
+
+def _name(thing: Thing, numbers: Mapping[int, int], rng: Generator) -> str:
+    """A thing's number or its looks."""
+    if numbers and rng.random() < 0.5:
+        return f"number {numbers[thing.object_id]}"
+    return f"the {thing.color} {thing.shape}"
+
+
 def _any(scene: Scene, rng: Generator) -> Thing:
     return scene.things[int(rng.integers(len(scene.things)))]
 
@@ -265,3 +291,9 @@ def tokenizer_texts(num_scenes: int) -> list[str]:
         numbers = {thing.object_id: thing.object_id for thing in scene.things}
         texts += [text for question in questions(scene, numbers, rng, 8) for text in (question.asked, question.answer)]
     return texts
+
+
+def detector_texts() -> list[str]:
+    """Texts that hold every word of the world's sentences."""
+    looks = [f"the {color} {shape} thing" for color in COLORS for shape in SHAPES]
+    return [*looks, *ACTIONS, "that first last and"]

@@ -10,6 +10,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 SHAPES = ("circle", "square", "triangle", "cross")
+REACHES = {
+    "circle": (1.0, 1.0, 1.0, 1.0),
+    "square": (0.88, 0.88, 0.88, 0.88),
+    "triangle": (1.0, 1.0, 1.0, 0.85),
+    "cross": (1.0, 1.0, 1.0, 1.0),
+}
+"""How far each shape reaches to the left, up, to the right and down, in radii."""
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (225, 45, 45),
     "green": (40, 170, 70),
@@ -94,6 +101,13 @@ class Scene:
     settings: WorldSettings
     num_frames: int
     things: tuple[Thing, ...]
+
+
+def box_of(thing: Thing, frame: int) -> tuple[float, float, float, float]:
+    """The corners x1, y1, x2, y2 of a thing's outline in a frame, to a fraction of a pixel."""
+    (x, y), radius = thing.centers_xy[frame], thing.radii[frame]
+    left, up, right, down = (float(radius) * share for share in REACHES[thing.shape])
+    return float(x) - left, float(y) - up, float(x) + right, float(y) + down
 
 
 def make_scene(seed: int, settings: WorldSettings = WorldSettings()) -> Scene:

@@ -1,0 +1,123 @@
+"""Rejection sampling for a cold start (SARL-STG, supplement, section 5.1): which completions are worth learning.
+
+The paper keeps those of a tIoU above 0.8 and drops thoughts that repeat themselves or change their language; what
+counts as either it does not say, so the rules and their numbers are ours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.rewards import RewardContext, TimestampsInThought, temporal_iou
+from stvg_lightning.tubes import Truth
+
+Reason = Literal["unreadable", "form", "time", "repetition", "language", "contradiction"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+_WORD = re.compile(r"\w+")
+_TIME = re.compile(r"[0-9]+\.[0-9]+")
+
+
+@dataclass(frozen=True)
+class KeepRules:
+    """What a completion must satisfy.
+
+    Attributes:
+        min_tiou: its tIoU with the true time must be above this ("tIoU > 0.8").
+        longest_phrase_words: runs of so many words are counted as phrases.
+        max_repeated_share: at most this share of its thought's phrases may have been said before in it.
+        max_foreign_share: at most this share of its thought's letters may be of a script that the query has none of.
+
+    Raises:
+        ValueError: a share outside [0, 1], or phrases of no words.
+    """
+
+    min_tiou: float = 0.8
+    longest_phrase_words: int = 4
+    max_repeated_share: float = 0.3
+    max_foreign_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("min_tiou", "max_repeated_share", "max_foreign_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        if self.longest_phrase_words < 1:
+            raise ValueError(f"longest_phrase_words must be at least 1, not {self.longest_phrase_words}")
+
+    def refusal(self, answer: Answer, truth: Truth) -> Reason | None:
+        """Why a completion is dropped, by the first rule that it breaks; None where it is kept.
+
+        Example:
+            >>> truth = Truth("a", "a man sits", 10.0, 100, 64, 48, span_frames=(20, 40), task="temporal")
+            >>> said = Answer("", (2.0, 3.9), thought="From 5.00 to 6.00 he sits.", well_formed=True)
+            >>> KeepRules().refusal(said, truth)
+            'contradiction'
+        """
+        thought = answer.thought or ""
+        if answer.span_seconds is None:
+            return "unreadable"
+        if not answer.well_formed:
+            return "form"
+        if self.tiou(answer, truth) <= self.min_tiou:
+            return "time"
+        if repeated_share(thought, self.longest_phrase_words) > self.max_repeated_share:
+            return "repetition"
+        if foreign_share(thought, truth.query) > self.max_foreign_share:
+            return "language"
+        return "contradiction" if contradicts_itself(answer) else None
+
+    def tiou(self, answer: Answer, truth: Truth) -> float:
+        """The tIoU of an answer."""
+        overlap = temporal_iou([answer], truth, RewardContext())[0]
+        assert overlap is not None, truth.task
+        return float(overlap)
+
+    def best(self, answers: Sequence[Answer], truth: Truth) -> int | None:
+        """Which of a question's completions to keep: the one of the highest tIoU, the first of several; or None."""
+        kept = [index for index, answer in enumerate(answers) if self.refusal(answer, truth) is None]
+        return max(kept, key=lambda index: (self.tiou(answers[index], truth), -index), default=None)
+
+
+def repeated_share(text: str, phrase_words: int) -> float:
+    """The share of a text's phrases, runs of so many words, that it has said before.
+
+    Example:
+        >>> repeated_share("it moves and it moves and it moves", 2)
+        0.5714285714285714
+    """
+    words = _WORD.findall(text.lower())
+    phrases = Counter(tuple(words[i : i + phrase_words]) for i in range(len(words) - phrase_words + 1))
+    return 1 - len(phrases) / phrases.total() if phrases else 0.0
+
+
+def foreign_share(text: str, query: str) -> float:
+    """The share of a text's letters whose script (Latin, Cyrillic, CJK, ...) the query holds none of.
+
+    Example:
+        >>> foreign_share("a man \u5750\u4e0b", "the man sits down")
+        0.3333333333333333
+    """
+    known = {_script(letter) for letter in query if letter.isalpha()}
+    letters = [letter for letter in text if letter.isalpha()]
+    return sum(_script(letter) not in known for letter in letters) / len(letters) if letters else 0.0
+
+
+def contradicts_itself(answer: Answer) -> bool:
+    """Whether a thought tells times, and those of the answer are not among them."""
+    if not _TIME.search(answer.thought or ""):
+        return False
+    occurs = TimestampsInThought()([answer], Truth("", "-", 1.0, 1, 1, 1), RewardContext())[0]
+    return not occurs
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "?").split()[0]
+
+
+__all__ = ["REASONS", "KeepRules", "contradicts_itself", "foreign_share", "repeated_share"]
