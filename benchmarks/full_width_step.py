@@ -31,8 +31,10 @@ from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.loading import load_encoder, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import SPECIAL_TOKENS
+from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
 from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.objectives import grpo
@@ -104,7 +106,8 @@ def main() -> None:
         rewards = WeightedSum({"temporal_iou": (temporal_iou, 1.0), "format": (well_formed, 1.0)})
         sampling = Sampling(max_new_tokens=options.max_new_tokens)
         settings = GRPOSettings(max_rollouts=1, group_size=8)
-        module = GRPO(adapted, preparation, rewards, grpo(), sampling, settings, Optimization())
+        collector = Collector(adapted, preparation, rewards, sampling, settings.group_size)
+        module = GRPO(adapted, collector, grpo(), settings, Optimization())
         trainer = fit(module, data, Path(folder), Machine(accelerator="cpu"), Steps(1))
         measured = {name: float(value) for name, value in trainer.logged_metrics.items()}
         prompt = preparation(data.folder[0]).prompt

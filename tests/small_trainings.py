@@ -14,8 +14,10 @@ from torch import Tensor
 from stvg_lightning.answers import Answer
 from stvg_lightning.models.adapters import AdaptedModel, Lora, add_adapter
 from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
 from stvg_lightning.modules.sft import SFT, SFTSettings
 from stvg_lightning.modules.trainer import Machine, Steps, fit
@@ -69,8 +71,15 @@ def grpo_module(
     sampling: Sampling = Sampling(6),
     optimization: Optimization = UNSHORTENED,
 ) -> GRPO:
-    preparation = preparation_of(adapted.model)
-    return GRPO(adapted, preparation, rewards or rewards_of(), objective or grpo(), sampling, settings, optimization)
+    collector = Collector(
+        adapted,
+        preparation_of(adapted.model),
+        rewards or rewards_of(),
+        sampling,
+        settings.group_size,
+        settings.seed or 0,
+    )
+    return GRPO(adapted, collector, objective or grpo(), settings, optimization)
 
 
 def data_of(shards: Path, adapted: AdaptedModel, batch_size: int = 2, num_workers: int = 0) -> GroundingData:

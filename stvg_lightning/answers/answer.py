@@ -41,6 +41,7 @@ class Answer:
         text: the completion, unchanged.
         span_seconds: predicted `(start, end)` in seconds, as written; perhaps reversed or outside the video.
         object_ids: predicted object ids in the order written.
+        names_objects: whether the language answers with object ids at all.
         boxes_xyxy: predicted frame -> box, in pixels of the original frame, for languages that answer in boxes.
         thought: the reasoning, without its tags.
         well_formed: whether the text keeps the language's template from its first to its last character.
@@ -56,6 +57,7 @@ class Answer:
     well_formed: bool = False
     problems: tuple[str, ...] = ()
     box_lists: BoxLists | None = None
+    names_objects: bool = True
 
 
 def first_of_each(boxes: WrittenBoxes) -> dict[int, Box]:

@@ -152,6 +152,7 @@ class BoxChain:
             well_formed=is_row_of_tags(text, "time", *self._list_tags),
             problems=tuple(problems),
             box_lists=box_lists,
+            names_objects=False,
         )
 
     @property

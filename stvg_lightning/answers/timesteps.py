@@ -86,7 +86,7 @@ def read(text: str, view: View | None = None) -> Answer:
     thought = "\n".join(thoughts) if thoughts else None
     content = last_answer(text)
     if content is None:
-        return Answer(text, thought=thought, problems=("no <answer>...</answer>",))
+        return Answer(text, thought=thought, problems=("no <answer>...</answer>",), names_objects=False)
     span = read_span(" ".join(content.split()), 0, to_the_end=True)
     problems = () if span else (f"{content[:40]!r} is not two times in seconds",)
     in_order = is_row_of_tags(text, "think", "answer") or is_row_of_tags(text, "think", "timestep", "answer")
@@ -96,6 +96,7 @@ def read(text: str, view: View | None = None) -> Answer:
         thought=thought,
         well_formed=in_order and span is not None and span[0] < span[1],
         problems=problems,
+        names_objects=False,
     )
 
 

@@ -217,7 +217,8 @@ def _answer_of(prediction: Prediction | None, truth: Truth, read: Callable[[str,
     span = prediction.span_seconds
     if span is None and prediction.span_frames is not None:
         span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps
-    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy)
+    names_objects = prediction.boxes_xyxy is None
+    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy, names_objects=names_objects)
 
 
 def _view(truth: Truth, video: VideoSampling, markers: MarkerKind) -> View:

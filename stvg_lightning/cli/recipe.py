@@ -175,6 +175,9 @@ def _check_stage_names(recipe: Recipe) -> None:
     for name, stage in recipe.stages.items():
         named = {"models": tuple(getattr(stage, "models", ())), "seconds_of": tuple(getattr(stage, "seconds_of", ()))}
         named["start"] = (stage.start,) if hasattr(stage, "start") else ()
+        # A detector may be named by folder or hub name; where a stage has that name, it is meant.
+        for key in ("discriminator", "detector"):
+            named[key] = (getattr(stage, key),) if getattr(stage, key, None) in recipe.stages else ()
         for key, others in named.items():
             for other in others:
                 if other not in earlier:

@@ -76,7 +76,7 @@ def score_answer(answer: Answer, truth: Truth) -> Row:
         `predicted_span_seconds`, `true_span_seconds`, `predicted_object_ids`, `true_object_id`,
         `unreadable` (a part that the question asks for is missing), `problems`, `text`. A score that the
         task does not have is None: no tIoU for `spatial`, only tIoU for `temporal`, no
-        `object_id_correct` where the true id is not known.
+        `object_id_correct` where the true id is not known, or the answer is in boxes.
 
     Raises:
         ValueError: another task, or a truth without the span or the boxes that its task needs.
@@ -86,7 +86,7 @@ def score_answer(answer: Answer, truth: Truth) -> Row:
     true_span = truth.span_frames or (0, truth.num_frames)
     has_boxes, has_times = truth.task != "temporal", truth.task != "spatial"
     correct = None
-    if has_boxes and truth.object_id is not None:
+    if has_boxes and truth.object_id is not None and answer.names_objects:
         correct = answer.object_ids == (truth.object_id,)
     missing = missing_parts(answer, truth)
     return {

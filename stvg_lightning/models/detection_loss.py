@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 
-from stvg_lightning.models.spatial_grounding import centers_and_sizes, corners
 from stvg_lightning.models.spatial_loss import CLASS_COST, GIOU_COST, L1_COST, class_cost, focal_loss
+from stvg_lightning.models.spatial_tracks import centers_and_sizes, corners
 from stvg_lightning.tubes.boxes import paired_box_giou
 
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 2.0, 5.0, 2.0

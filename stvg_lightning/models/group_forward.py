@@ -39,6 +39,22 @@ def group_log_probs(
     Returns:
         Float32; 0 where the mask is False.
     """
+    return log_probs_of_states(model, group_states(model, batch, completions, features), completions, temperature)
+
+
+def log_probs_of_states(
+    model: PreTrainedModel, states: Float[Tensor, "rows tokens width"], completions: Completions, temperature: float
+) -> Float[Tensor, "rows tokens"]:
+    """Log-probability of every completion token, given the states of `group_states`."""
+    mask = completions.mask
+    written = chosen_log_probs(model, states[mask], completions.token_ids[mask], temperature)
+    return torch.zeros(mask.shape, device=written.device).masked_scatter(mask, written)
+
+
+def group_states(
+    model: PreTrainedModel, batch: PromptBatch, completions: Completions, features: VideoFeatures
+) -> Float[Tensor, "rows tokens width"]:
+    """The state that predicts each completion token; arguments are those of `group_log_probs`."""
     rows, num_tokens = completions.token_ids.shape
     group_size = rows // batch.num_prompts
     assert group_size * batch.num_prompts == rows, (rows, batch.num_prompts)
@@ -51,10 +67,7 @@ def group_log_probs(
         mm_encoder_outputs=encoder_outputs(features),
         use_cache=False,
     )
-    predicting = _predicting_states(output.last_hidden_state, batch.num_tokens, group_size)
-    mask = completions.mask
-    written = chosen_log_probs(model, predicting[mask], completions.token_ids[mask], temperature)
-    return torch.zeros(rows, num_tokens, device=written.device).masked_scatter(mask, written)
+    return _predicting_states(output.last_hidden_state, batch.num_tokens, group_size)
 
 
 def group_attention_mask(

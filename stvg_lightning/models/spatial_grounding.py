@@ -1,8 +1,8 @@
 """SARL-STG's spatial grounding module: Grounding DINO on the frames of a sub-clip, with the whole video and time.
 
-Each frame gives the detector's N candidates, a score and a box each; candidate `n` of all frames is one track. What a
-frame gives does not depend on the clip that it stands in, but for the enhancement over time: frames are read once,
-and clips of them compared many times.
+Each frame gives the detector's N candidates, a score and a box each; they are put into the order of tracks, so that
+candidate `n` of all frames is one thing. What a frame gives does not depend on the clip that it stands in, but for the
+enhancement over time: frames are read once, and clips of them compared many times.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from transformers import AutoTokenizer, GroundingDinoForObjectDetection, Groundi
 
 from stvg_lightning.models.loading import DTYPES, TINY, TINY_DETECTOR_FOLDER, Dtype
 from stvg_lightning.models.spatial_layers import GlobalLocalFusion, TemporalEnhancement
+from stvg_lightning.models.spatial_tracks import corners, track_order
 
 INSERTIONS_FILE = "insertions.safetensors"
 MODULE_FILE = "spatial_grounding.json"
+MAX_CANDIDATES = 100
+"""Candidates of a frame that tracks are made of, those of the highest scores; Grounding DINO has 900."""
+
 NOT_ADAPTED = re.compile(r"bbox_embed|class_embed|enc_output")
 """Layers without LoRA: the heads, and what chooses the proposals, which no gradient reaches."""
 
@@ -56,6 +60,13 @@ class FrameStates:
         """The states of some frames, by their places."""
         places = torch.tensor(frames, device=self.hidden.device)
         return FrameStates(self.hidden[places], self.references[places], self.text[places])
+
+    def reordered(self, order: Int[Tensor, "frames chosen"]) -> FrameStates:
+        """Each frame's candidates in an order of its own, all of them or some."""
+        hidden, references = (
+            torch.take_along_dim(each, order[..., None], dim=1) for each in (self.hidden, self.references)
+        )
+        return FrameStates(hidden, references, self.text)
 
 
 @dataclass(frozen=True)
@@ -114,12 +125,13 @@ class SpatialGroundingModule(nn.Module):
             output = self.detector.model(pixels, phrase.input_ids.expand(len(pixels), -1), return_dict=True)
         # The last layer's boxes start from the one before it; a decoder of one layer, from the encoder's proposals.
         references = torch.stack([output.init_reference_points, *output.intermediate_reference_points.unbind(1)])[-2]
-        return FrameStates(output.last_hidden_state, references, output.encoder_last_hidden_state_text)
+        states = FrameStates(output.last_hidden_state, references, output.encoder_last_hidden_state_text)
+        return self._best(states, MAX_CANDIDATES)
 
     def candidates(
         self, states: FrameStates, clips: Sequence[Sequence[int]], seconds: Sequence[float]
     ) -> list[Candidates]:
-        """The candidates of sub-clips.
+        """The candidates of sub-clips, in the order of tracks.
 
         Args:
             states: of all frames that stand in some clip.
@@ -129,14 +141,31 @@ class SpatialGroundingModule(nn.Module):
         device = states.hidden.device
         times = torch.tensor(seconds, dtype=torch.float32, device=device)
         places = [torch.tensor(clip, device=device) for clip in clips]
-        hidden = pad_sequence([states.hidden[place] for place in places], batch_first=True)
+        tracked = [self._tracked(states.select(clip)) for clip in clips]
+        hidden = pad_sequence([each.hidden for each in tracked], batch_first=True)
         since = pad_sequence([times[place] - times[place[0]] for place in places], batch_first=True)
         is_frame = pad_sequence([torch.ones_like(place, dtype=torch.bool) for place in places], batch_first=True)
         enhanced = self.enhancement(hidden, since.to(hidden.dtype), is_frame)
         return [
-            self._heads(one[: len(place)], states.references[place], states.text[place])
-            for one, place in zip(enhanced, places, strict=True)
+            self._heads(one[: len(each.hidden)], each.references, each.text)
+            for one, each in zip(enhanced, tracked, strict=True)
         ]
+
+    @torch.no_grad()
+    def _plain(self, states: FrameStates) -> Candidates:
+        """What the detector's heads make of frames before they are compared."""
+        return self._heads(states.hidden, states.references, states.text)
+
+    def _best(self, states: FrameStates, count: int) -> FrameStates:
+        """The candidates of each frame with the highest scores; all, in their own order, where there are no more."""
+        if states.hidden.shape[1] <= count:
+            return states
+        return states.reordered(self._plain(states).logits.topk(count, dim=1).indices)
+
+    def _tracked(self, states: FrameStates) -> FrameStates:
+        """A clip's candidates in the order of tracks."""
+        plain = self._plain(states)
+        return states.reordered(track_order(plain.logits.sigmoid(), plain.boxes_cxcywh))
 
     def _heads(
         self,
@@ -156,7 +185,7 @@ class SpatialGroundingModule(nn.Module):
 
         def fuse(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             shapes = [(int(height), int(width)) for height, width in kwargs["spatial_shapes_list"]]
-            fused = self.fusion(kwargs["vision_features"], shapes, video_tokens)
+            fused = self.fusion(kwargs["vision_features"], kwargs["vision_position_embedding"], shapes, video_tokens)
             return args, {**kwargs, "vision_features": fused}
 
         hook = self.detector.model.encoder.register_forward_pre_hook(fuse, with_kwargs=True)
@@ -180,7 +209,7 @@ class SpatialGrounder:
         text = re.sub(r"[.?!]+", " ", query.lower())
         return Phrase(torch.tensor(self.tokenizer(f"{' '.join(text.split())}.")["input_ids"]))
 
-    def pixels(self, frames: UInt8[Tensor, "frames height width 3"]) -> Float[Tensor, "frames 3 shown_height shown_width"]:
+    def pixels(self, frames: UInt8[Tensor, "frames height width 3"]) -> Float[Tensor, "frames 3 rows columns"]:
         """Frames resized and normalised."""
         return self.image_processor(frames.permute(0, 3, 1, 2), return_tensors="pt")["pixel_values"]
 
@@ -240,15 +269,3 @@ def load_spatial(name: str, global_width: int, dtype: Dtype = "float32") -> Spat
         missing, unexpected = module.load_state_dict(load_file(Path(place) / INSERTIONS_FILE), strict=False)
         assert not unexpected and all(key.startswith("detector.") for key in missing), (unexpected, missing)
     return SpatialGrounder(module.eval(), tokenizer, image_processor)
-
-
-def corners(boxes_cxcywh: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
-    """Centre, width and height as `x1, y1, x2, y2`."""
-    center, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
-    return torch.cat([center - size / 2, center + size / 2], dim=-1)
-
-
-def centers_and_sizes(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
-    """`x1, y1, x2, y2` as centre, width and height."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], dim=-1)

@@ -46,6 +46,7 @@ class GlobalLocalFusion(nn.Module):
     def forward(
         self,
         features: Float[Tensor, "frames positions width"],
+        positions: Float[Tensor, "frames positions width"],
         level_shapes: Sequence[tuple[int, int]],
         video_tokens: Float[Tensor, "tokens global_width"],
     ) -> Float[Tensor, "frames positions width"]:
@@ -53,14 +54,16 @@ class GlobalLocalFusion(nn.Module):
 
         Args:
             features: the pyramid's levels one after another, each row by row.
+            positions: the detector's own embedding of each feature's level and place, which asks along with it.
             level_shapes: height and width of each level, the largest map first.
             video_tokens: what the language model's vision projector makes of the whole video.
         """
         asked = self.projection(_at_most(video_tokens, MAX_GLOBAL_TOKENS)).expand(len(features), -1, -1)
-        levels = features.split([height * width for height, width in level_shapes], dim=1)
+        sizes = [height * width for height, width in level_shapes]
+        levels = zip(features.split(sizes, dim=1), positions.split(sizes, dim=1), strict=True)
         fused = [
-            level + attention(norm(level), asked, asked, need_weights=False)[0]
-            for level, norm, attention in zip(levels, self.norms, self.attentions, strict=True)
+            level + attention(norm(level) + place, asked, asked, need_weights=False)[0]
+            for (level, place), norm, attention in zip(levels, self.norms, self.attentions, strict=True)
         ]
         for index in reversed(range(len(fused) - 1)):
             above = _as_map(fused[index + 1], level_shapes[index + 1])

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stvg_lightning.models.spatial_grounding import Candidates, centers_and_sizes, corners
+from stvg_lightning.models.spatial_grounding import Candidates
+from stvg_lightning.models.spatial_tracks import centers_and_sizes, corners
 from stvg_lightning.tubes.boxes import paired_box_giou
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0

@@ -22,7 +22,7 @@ from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.samples import split_seeds
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, box_of, make_scene
 from stvg_lightning.models.detection_loss import PhraseTargets, all_detections, detection_loss
-from stvg_lightning.models.spatial_grounding import corners
+from stvg_lightning.models.spatial_tracks import corners
 from stvg_lightning.modules.optimization import check_at_least_one, check_finite
 from stvg_lightning.modules.pretraining import warm_cosine_factor
 from stvg_lightning.tubes.boxes import paired_box_iou

@@ -1,6 +1,6 @@
 """Floor 2: policy-gradient objectives as pure functions of tensors. They see no text and no boxes."""
 
-from stvg_lightning.objectives.advantages import batch_whitened, group_centered, group_normalized
+from stvg_lightning.objectives.advantages import group_centered, group_normalized
 from stvg_lightning.objectives.aggregation import (
     BatchTotals,
     fixed_length_sum,
@@ -8,6 +8,7 @@ from stvg_lightning.objectives.aggregation import (
     token_mean,
 )
 from stvg_lightning.objectives.algorithms import dapo, dr_grpo, grpo, gspo, ppo
+from stvg_lightning.objectives.critic import Critic, moments_of, whitened
 from stvg_lightning.objectives.divergences import DIVERGENCES, k1, k2, k3
 from stvg_lightning.objectives.objective import Divergence, Objective, ObjectiveStatistics
 from stvg_lightning.objectives.ratios import sequence_log_ratios, token_log_ratios
@@ -16,10 +17,10 @@ from stvg_lightning.objectives.surrogates import clipped, unclipped
 __all__ = [
     "DIVERGENCES",
     "BatchTotals",
+    "Critic",
     "Divergence",
     "Objective",
     "ObjectiveStatistics",
-    "batch_whitened",
     "clipped",
     "dapo",
     "dr_grpo",
@@ -31,10 +32,12 @@ __all__ = [
     "k1",
     "k2",
     "k3",
+    "moments_of",
     "ppo",
     "sequence_log_ratios",
     "sequence_mean_token_mean",
     "token_log_ratios",
     "token_mean",
     "unclipped",
+    "whitened",
 ]

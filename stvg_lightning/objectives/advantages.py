@@ -55,31 +55,6 @@ def group_centered(
     return _centered(rewards, dim=1)
 
 
-def batch_whitened(
-    rewards: Float[Tensor, "groups group_size"], epsilon: float = 1e-4
-) -> Float[Tensor, "groups group_size"]:
-    """Reward minus the batch's mean, over the batch's standard deviation; groups play no part.
-
-    `A_i = (R_i - mean(all R)) / (std(all R) + epsilon)`, the standard deviation unbiased. The batch is
-    what is passed, so a training with it runs on one process.
-
-    Args:
-        rewards: one group of answers to the same question a row; at least two in all.
-        epsilon: added to the standard deviation.
-
-    Returns:
-        Advantages; exactly 0 where all rewards are equal.
-
-    Raises:
-        ValueError: fewer than two rewards.
-    """
-    if rewards.numel() < 2:
-        raise ValueError(f"whitening needs at least two rewards, not {rewards.numel()}")
-    flat = rewards.reshape(1, -1)
-    scale = flat.std(dim=1, keepdim=True) + epsilon
-    return (_centered(flat, dim=1) / scale.where(scale > 0, 1.0)).reshape(rewards.shape)
-
-
 def _centered(rewards: Tensor, dim: int) -> Tensor:
     """Rewards minus their mean; 0 and not a rounding error where all are equal."""
     all_equal = rewards.amax(dim, keepdim=True) == rewards.amin(dim, keepdim=True)

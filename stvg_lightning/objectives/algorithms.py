@@ -9,8 +9,9 @@ acts, and the algorithms differ only in their advantages and normalisation.
 
 from __future__ import annotations
 
-from stvg_lightning.objectives.advantages import batch_whitened, group_centered, group_normalized
+from stvg_lightning.objectives.advantages import group_centered, group_normalized
 from stvg_lightning.objectives.aggregation import fixed_length_sum, sequence_mean_token_mean, token_mean
+from stvg_lightning.objectives.critic import Critic
 from stvg_lightning.objectives.objective import Divergence, Objective
 from stvg_lightning.objectives.ratios import sequence_log_ratios, token_log_ratios
 from stvg_lightning.objectives.surrogates import clipped
@@ -107,19 +108,18 @@ def ppo(
     clip_high: float | int = 0.2,
     beta: float | int = 0.04,
     divergence: Divergence = "k3",
-    advantage_epsilon: float | int = 1e-4,
+    critic: Critic = Critic(),
 ) -> Objective:
-    """PPO's clipped surrogate without a critic (arXiv 1707.06347, equation 7), a baseline to compare with.
+    """Proximal policy optimisation with a value head on the policy (arXiv 1707.06347, equations 7 and 9).
 
-    `A_i = (R_i - mean(all R)) / (std(all R) + epsilon)`, over all answers of the batch, groups ignored
+    `A_t` generalised advantages of the critic, whitened over the batch; groups play no part
 
-    `J = 1/(sum_i |o_i|) sum_i sum_t [ min(w_t A_i, clip(w_t) A_i) - beta k3_t ]`
+    `J = 1/(sum_i |o_i|) sum_i sum_t [ min(w_t A_t, clip(w_t) A_t) - beta k3_t ] - c L_V`
 
-    What it is not: there is no value network, so no per-token advantage. It is PPO with a constant value
-    function, no discount and lambda 1: the reward of the whole answer is the return of each of its
-    tokens, and the baseline is the mean reward of the batch. The KL stands in the loss, not in the reward.
+    `L_V` is the critic's clipped value loss and `c` its weight. The KL stands in the loss, not in the reward, so that
+    PPO and GRPO differ by their advantages alone; SARL-STG, which compares them, prints no settings.
     """
     return Objective(
-        batch_whitened, token_log_ratios, clipped, token_mean,
-        clip_low, clip_high, beta, divergence, advantage_epsilon,
+        group_centered, token_log_ratios, clipped, token_mean,
+        clip_low, clip_high, beta, divergence, critic=critic,
     )  # fmt: skip

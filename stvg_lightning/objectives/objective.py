@@ -10,8 +10,9 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stvg_lightning.objectives.advantages import batch_whitened, group_normalized
+from stvg_lightning.objectives.advantages import group_normalized
 from stvg_lightning.objectives.aggregation import BatchTotals, sequence_mean_token_mean, token_mean
+from stvg_lightning.objectives.critic import Critic
 from stvg_lightning.objectives.divergences import DIVERGENCES
 from stvg_lightning.objectives.ratios import token_log_ratios
 from stvg_lightning.objectives.surrogates import clipped
@@ -53,6 +54,7 @@ class Objective:
         beta: weight of the divergence from the reference, at least 0.
         divergence: `k1`, `k2` or `k3`, from `divergences.py`.
         advantage_epsilon: passed to `advantage`, at least 0.
+        critic: a value head's part (PPO); its advantages stand in for `advantage`.
 
     Raises:
         ValueError: a number outside its range, or a divergence that does not exist.
@@ -67,6 +69,7 @@ class Objective:
     beta: float | int = 0.04
     divergence: Divergence = "k3"
     advantage_epsilon: float | int = 1e-4
+    critic: Critic | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.clip_low < 1:
@@ -77,11 +80,6 @@ class Objective:
                 raise ValueError(f"{name} must be finite and at least 0, not {value}")
         check_choice("divergence", self.divergence, DIVERGENCES)
 
-    def check_num_processes(self, num_processes: int) -> None:
-        """Refuse several processes where advantages compare a whole batch: each process sees its part alone."""
-        if self.advantage is batch_whitened and num_processes > 1:
-            raise ValueError("batch_whitened advantages compare the answers of a whole batch: train on one process")
-
     def advantages(self, rewards: Float[Tensor, "groups group_size"]) -> Float[Tensor, "groups group_size"]:
         """The advantage of each answer, groups as rows; flatten it for `loss`."""
         return self.advantage(rewards, float(self.advantage_epsilon))
@@ -91,7 +89,7 @@ class Objective:
         log_probs: Float[Tensor, "sequences tokens"],
         old_log_probs: Float[Tensor, "sequences tokens"],
         reference_log_probs: Float[Tensor, "sequences tokens"] | None,
-        advantages: Float[Tensor, " sequences"],
+        advantages: Float[Tensor, " sequences"] | Float[Tensor, "sequences tokens"],
         mask: Bool[Tensor, "sequences tokens"],
         totals: BatchTotals | None = None,
     ) -> tuple[Float[Tensor, ""], ObjectiveStatistics]:
@@ -101,7 +99,7 @@ class Objective:
             log_probs: of the answer tokens under the policy that is trained, in nats.
             old_log_probs: under the policy that sampled them; no gradient flows into it.
             reference_log_probs: under the frozen reference; None is allowed where beta is 0.
-            advantages: one for each sequence.
+            advantages: one for each sequence; or one for each token, where there is a critic.
             mask: True for answer tokens; what stands elsewhere has no influence, be it infinite.
             totals: what to normalise by, counted over the whole batch of an optimiser step; those of
                 this call's own sequences if None.
@@ -116,9 +114,8 @@ class Objective:
             totals = BatchTotals.of(mask)
         log_probs = log_probs.masked_fill(~mask, 0.0)
         ratios = self.ratio(log_probs, old_log_probs.detach().masked_fill(~mask, 0.0), mask).exp()
-        surrogate, was_clipped = self.surrogate(
-            ratios, advantages.detach(), float(self.clip_low), float(self.clip_high)
-        )
+        per_token = (advantages if advantages.ndim == 2 else advantages[:, None]).detach()
+        surrogate, was_clipped = self.surrogate(ratios, per_token, float(self.clip_low), float(self.clip_high))
         policy_loss = self.aggregation(-surrogate, mask, totals)
         kl = self._kl(log_probs, reference_log_probs, mask, totals)
         loss = policy_loss + self.beta * kl if self.beta > 0 else policy_loss

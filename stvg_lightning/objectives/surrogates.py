@@ -9,7 +9,12 @@ from torch import Tensor
 
 def clipped(
     ratios: Float[Tensor, "sequences tokens"],
-    advantages: Float[Tensor, " sequences"],
+    advantages: Float[
+        Tensor,
+        (
+            sequences  # tokens
+        ),
+    ],
     clip_low: float,
     clip_high: float,
 ) -> tuple[Float[Tensor, "sequences tokens"], Bool[Tensor, "sequences tokens"]]:
@@ -17,7 +22,7 @@ def clipped(
 
     Args:
         ratios: policy over sampling policy, above 0.
-        advantages: one for each sequence.
+        advantages: one for each sequence, or for each token.
         clip_low: how far below 1 a ratio counts.
         clip_high: how far above 1 a ratio counts.
 
@@ -26,19 +31,23 @@ def clipped(
         a positive advantage, or below it with a negative one.
 
     Example:
-        >>> clipped(torch.tensor([[0.5, 1.0, 1.5]]), torch.tensor([2.0]), 0.2, 0.2)
+        >>> clipped(torch.tensor([[0.5, 1.0, 1.5]]), torch.tensor([[2.0]]), 0.2, 0.2)
         (tensor([[1.0000, 2.0000, 2.4000]]), tensor([[False, False,  True]]))
     """
-    per_token = advantages[:, None]
-    surrogate = torch.minimum(ratios * per_token, ratios.clamp(1 - clip_low, 1 + clip_high) * per_token)
-    above = (ratios > 1 + clip_high) & (per_token > 0)
-    below = (ratios < 1 - clip_low) & (per_token < 0)
+    surrogate = torch.minimum(ratios * advantages, ratios.clamp(1 - clip_low, 1 + clip_high) * advantages)
+    above = (ratios > 1 + clip_high) & (advantages > 0)
+    below = (ratios < 1 - clip_low) & (advantages < 0)
     return surrogate, above | below
 
 
 def unclipped(
     ratios: Float[Tensor, "sequences tokens"],
-    advantages: Float[Tensor, " sequences"],
+    advantages: Float[
+        Tensor,
+        (
+            sequences  # tokens
+        ),
+    ],
     clip_low: float,
     clip_high: float,
 ) -> tuple[Float[Tensor, "sequences tokens"], Bool[Tensor, "sequences tokens"]]:
@@ -46,11 +55,11 @@ def unclipped(
 
     Args:
         ratios: policy over sampling policy, above 0.
-        advantages: one for each sequence.
+        advantages: one for each sequence, or for each token.
         clip_low: not used; here so that all surrogates take the same arguments.
         clip_high: not used.
 
     Returns:
         The surrogate of each token, and False for each.
     """
-    return ratios * advantages[:, None], torch.zeros_like(ratios, dtype=torch.bool)
+    return ratios * advantages, torch.zeros_like(ratios, dtype=torch.bool)

@@ -19,6 +19,7 @@ from stvg_lightning.rewards.format import well_formed
 from stvg_lightning.rewards.index_temporal_iou import IndexTemporalIoU
 from stvg_lightning.rewards.loading import load_object, load_term
 from stvg_lightning.rewards.object_id import ObjectId
+from stvg_lightning.rewards.overlong import OverlongPenalty
 from stvg_lightning.rewards.temporal_iou import temporal_iou
 from stvg_lightning.rewards.timestamps_in_thought import TimestampsInThought
 
@@ -30,6 +31,7 @@ __all__ = [
     "DynamicSpatioTemporal",
     "IndexTemporalIoU",
     "ObjectId",
+    "OverlongPenalty",
     "RewardContext",
     "RewardError",
     "RewardTerm",

@@ -12,6 +12,7 @@ from tests.helpers import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+SARL_STG = ROOT / "recipes" / "sarl_stg.yaml"
 STVG_O1 = ROOT / "recipes" / "stvg_o1.yaml"
 
 
@@ -204,26 +205,36 @@ def test_the_rewards_of_stvg_o1_by_hand(tmp_path: Path, stvg: Any) -> None:
     assert without.code != 0 and "frames" in without.message
 
 
-def test_a_completion_may_carry_a_discriminators_boxes(tmp_path: Path, stvg: Any) -> None:
-    truths, completions, recipe = (tmp_path / name for name in ("truths.jsonl", "completions.jsonl", "recipe.yaml"))
-    truths.write_text(json.dumps(BOX_TRUTH) + "\n")
-    recipe.write_text(
-        "answer: stvg_lightning.answers.timesteps\n"
-        "rewards:\n  temporal_iou: null\n  object_id: null\n  format: null\n"
-        "  spatio_temporal: {use: stvg_lightning.rewards.DynamicSpatioTemporal, weight: 2.0}\n"
-    )
+def test_sarl_stgs_reward_by_hand_and_a_discriminators_boxes(tmp_path: Path, stvg: Any) -> None:
+    truths = lines(tmp_path / "truths.jsonl", BOX_TRUTH)
     line = {"id": "a", "text": "<think>so</think><answer>5.00 to 7.00</answer>"}
+    timed = {"id": "a", "text": "<think>from 5 to 7.00</think><timestep>7.0</timestep><answer>5.00 to 7.00</answer>"}
     boxes = {"50": [20, 20, 60, 40], "60": [20, 20, 60, 30], "75": [0, 0, 1, 1]}
-    completions.write_text(json.dumps(line) + "\n" + json.dumps({**line, "boxes_xyxy": boxes}) + "\n")
-    printed = stvg("reward", QUICKSTART, recipe, "--samples", truths, "--completions", completions)
+    file = lines(
+        tmp_path / "completions.jsonl",
+        line,
+        {**line, "boxes_xyxy": boxes},
+        {**timed, "boxes_xyxy": boxes},
+        {"id": "a", "text": "<answer>7.00 to 5.00</answer>"},
+    )
+    printed = stvg("reward", SARL_STG, "--samples", truths, "--completions", file)
     rows = [json.loads(row) for row in printed.out.splitlines()]
     overlap = 2 / 3
-    expected = [overlap, overlap + overlap**2 * 0.75]
-    assert_close([row["terms"]["spatio_temporal"] for row in rows], expected)
-    assert_close([row["total"] for row in rows], [2 * value for value in expected])
-    completions.write_text(json.dumps({**line, "boxes_xyxy": {"100": [0, 0, 1, 1]}}) + "\n")
-    late = stvg("reward", QUICKSTART, recipe, "--samples", truths, "--completions", completions)
-    assert late.code != 0 and "completions.jsonl:1: a frame of boxes_xyxy is '100'" in late.message
+    place = [overlap, *[overlap + overlap**2 * 0.75] * 2, 0.0]
+    form, think = [1, 1, 1, 0], [0, 0, 1, 0]
+    for name, expected in {"spatio_temporal": place, "format": form, "think": think}.items():
+        assert_close([row["terms"][name] for row in rows], expected)
+    assert_close([row["total"] for row in rows], [2 * p + 0.6 * f + 0.4 * t for p, f, t in zip(place, form, think)])
+
+
+def test_boxes_of_a_discriminator_must_be_there_and_in_the_video(tmp_path: Path, stvg: Any) -> None:
+    truths = lines(tmp_path / "truths.jsonl", BOX_TRUTH)
+    line = {"id": "a", "text": "<think>so</think><answer>5.00 to 7.00</answer>"}
+    late = lines(tmp_path / "completions.jsonl", {**line, "boxes_xyxy": {"100": [0, 0, 1, 1]}})
+    printed = stvg("reward", SARL_STG, "--samples", truths, "--completions", late)
+    assert "completions.jsonl:1: a frame of boxes_xyxy is '100'" in printed.message
+    printed = stvg("reward", SARL_STG, "--samples", truths, "--completions", lines(tmp_path / "none.jsonl", line))
+    assert "place is rewarded by a spatial discriminator's boxes, and there are none" in printed.message
 
 
 def test_texts_of_boxes_are_scored_as_a_recipe_reads_them(tmp_path: Path, stvg: Any) -> None:

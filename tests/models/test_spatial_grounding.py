@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stvg_lightning.models import spatial_grounding
 from stvg_lightning.models.spatial_grounding import (
     Candidates,
     FrameStates,
     SpatialGrounder,
     adapt_detector,
-    centers_and_sizes,
-    corners,
     load_spatial,
 )
 from stvg_lightning.models.spatial_layers import (
@@ -23,6 +22,7 @@ from stvg_lightning.models.spatial_layers import (
     TemporalEnhancement,
     time_embedding,
 )
+from stvg_lightning.models.spatial_tracks import centers_and_sizes, corners, track_order
 from tests.helpers import assert_close
 from tests.small_detectors import random_grounder
 
@@ -69,9 +69,31 @@ def test_before_any_training_it_is_the_plain_detector(
     phrase = plain.phrase("The red circle moves left.")
     with torch.no_grad():
         expected = plain.module.detector(plain.pixels(pictures), phrase.input_ids.expand(5, -1))
-    assert_close(found.logits, expected.logits.max(dim=-1).values, atol=1e-5, rtol=1e-6)
-    assert_close(found.boxes_cxcywh, expected.pred_boxes, atol=1e-6)
+    logits = expected.logits.max(dim=-1).values
+    order = track_order(logits.sigmoid(), expected.pred_boxes)
+    assert order[0].tolist() == list(range(10)) and all(sorted(row) == list(range(10)) for row in order.tolist())
+    assert_close(found.logits, torch.take_along_dim(logits, order, dim=1), atol=1e-5, rtol=1e-6)
+    assert_close(found.boxes_cxcywh, torch.take_along_dim(expected.pred_boxes, order[..., None], dim=1), atol=1e-6)
     assert found.logits.std() > 0.1, "of something"
+
+
+def test_tracks_follow_things_and_not_ranks() -> None:
+    left, right, small = [0.2, 0.5, 0.3, 0.3], [0.8, 0.5, 0.3, 0.3], [0.8, 0.5, 0.1, 0.1]
+    moved = [0.3, 0.5, 0.3, 0.3]
+    boxes = torch.tensor([[left, right, small], [small, right, moved], [moved, small, right]])
+    assert track_order(torch.full((3, 3), 0.5), boxes).tolist() == [[0, 1, 2], [2, 1, 0], [0, 2, 1]]
+    # Of two candidates for one thing the scores decide.
+    boxes, scores = torch.tensor([[left, left], [left, left]]), torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    assert track_order(scores, boxes).tolist() == [[0, 1], [1, 0]]
+
+
+def test_the_best_candidates_alone_are_tracked(
+    plain: SpatialGrounder, pictures: torch.Tensor, video_tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = candidates_of(plain, states_of(plain, pictures, video_tokens), EVERY)[0]
+    monkeypatch.setattr(spatial_grounding, "MAX_CANDIDATES", 4)
+    best = candidates_of(plain, states_of(plain, pictures, video_tokens), EVERY)[0]
+    assert_close(best.logits.sort(dim=1).values, every.logits.sort(dim=1).values[:, -4:], atol=1e-5, rtol=1e-6)
 
 
 def test_what_is_inserted_counts_once_it_has_learned(
@@ -139,13 +161,15 @@ def test_the_fusion_asks_the_video_and_passes_large_features_down() -> None:
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     shapes, features, video = [(4, 2), (2, 1)], torch.randn(3, 10, 32), torch.randn(7, WIDTH)
-    found = layer(features, shapes, video)
+    places = torch.randn(3, 10, 32)
+    found = layer(features, places, shapes, video)
     asked = layer.projection(video)
     fused = []
     for frame in range(3):
         parts = []
-        for level, part in enumerate((features[frame, :8], features[frame, 8:])):
-            parts.append(part + layer.attentions[level](layer.norms[level](part), asked, asked)[0])
+        for level, at in enumerate((slice(0, 8), slice(8, 10))):
+            asking = layer.norms[level](features[frame, at]) + places[frame, at]
+            parts.append(features[frame, at] + layer.attentions[level](asking, asked, asked)[0])
         fused.append(parts)
     for frame, (large, small) in enumerate(fused):
         below = small.T.view(32, 2, 1).repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
@@ -160,7 +184,8 @@ def test_a_long_video_is_asked_in_averages() -> None:
     torch.nn.init.normal_(layer.attentions[0].out_proj.weight)
     features, tokens = torch.randn(1, 4, 32), torch.randn(MAX_GLOBAL_TOKENS, WIDTH)
     twice = tokens.repeat_interleave(2, dim=0)
-    assert_close(layer(features, [(2, 2)], twice), layer(features, [(2, 2)], tokens), atol=1e-5)
+    places = torch.zeros_like(features)
+    assert_close(layer(features, places, [(2, 2)], twice), layer(features, places, [(2, 2)], tokens), atol=1e-5)
 
 
 def test_the_track_of_the_highest_mean_score() -> None:

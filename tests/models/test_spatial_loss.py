@@ -1,4 +1,4 @@
-"""The losses of the spatial grounding module and of the tiny detector, against other people's programs and naive loops."""
+"""The losses of the spatial module and of the tiny detector, against other people's programs and naive loops."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ def naive_detection_loss(found: Detections, targets: list[PhraseTargets], is_tex
         for thing, row in enumerate(chosen):
             box, true = found.boxes_cxcywh[frame, row], target.boxes_xyxy[thing]
             giou = generalized_box_iou(box_convert(box, "cxcywh", "xyxy")[None], true[None])[0, 0]
-            total = total + L1_WEIGHT * (box - box_convert(true, "xyxy", "cxcywh")).abs().sum() + GIOU_WEIGHT * (1 - giou)
+            total = (
+                total + L1_WEIGHT * (box - box_convert(true, "xyxy", "cxcywh")).abs().sum() + GIOU_WEIGHT * (1 - giou)
+            )
     return total / num_things
 
 
@@ -169,5 +171,9 @@ def test_the_proposals_learn_too() -> None:
     assert_close(found[-1].boxes_cxcywh, output.pred_boxes, atol=1e-5)
     assert_close(found[-1].logits, output.logits[..., : input_ids.shape[1]], atol=1e-4)
     detection_loss(found[0], phrase_targets(), is_text).backward()
-    for part in (detector.model.enc_output, detector.model.encoder_output_bbox_embed.layers[-1], detector.model.encoder):
+    for part in (
+        detector.model.enc_output,
+        detector.model.encoder_output_bbox_embed.layers[-1],
+        detector.model.encoder,
+    ):
         assert any(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters())

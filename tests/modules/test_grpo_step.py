@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,17 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from stvg_lightning.answers import Answer
 from stvg_lightning.models.adapters import Lora
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.modules.batches import GroundingBatch, make_batch
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings, ScoredRollouts
-from stvg_lightning.objectives import grpo
-from stvg_lightning.rewards import WeightedSum, well_formed
+from stvg_lightning.modules.batches import make_batch
+from stvg_lightning.modules.collecting import Collected, Portion, portions_of
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
+from stvg_lightning.objectives import Critic, grpo, ppo
+from stvg_lightning.rewards import WeightedSum, reward, well_formed
 from stvg_lightning.rollouts.rollouts import Sampling
-from stvg_lightning.tubes import Sample
+from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
 from tests.small_models import plain_log_probs, preparation_of, with_biased_head
 from tests.small_trainings import (
@@ -27,6 +31,7 @@ from tests.small_trainings import (
     curves_of,
     data_of,
     grpo_module,
+    parameters_of,
     relative_difference,
     roundness,
     stirred,
@@ -47,9 +52,7 @@ class Attached(Trainer):
         module.trainer = self
 
 
-def scored_batch(
-    model: VideoLanguageModel, samples: Samples, lora: Lora
-) -> tuple[GRPO, GroundingBatch, ScoredRollouts]:
+def scored_batch(model: VideoLanguageModel, samples: Samples, lora: Lora) -> tuple[GRPO, Collected]:
     """A policy that has moved since its rollout, and what it rolled out."""
     # Answers of unequal length: the end token is likely.
     adapted = adapted_copy(with_biased_head(model, {model.end_token_id: 5.5}), lora)
@@ -63,12 +66,12 @@ def scored_batch(
     Attached(module)
     preparation = preparation_of(adapted.model)
     batch = make_batch([preparation(sample) for sample in samples], model.encoder.processor.tokenizer)
-    scored = module.score(batch, module.roll_out(batch, module.encode(batch)))
+    collected = module.collector.collect(batch, 0, 0.0)
     stirred(adapted, scale=0.02, seed=2)
-    return module, batch, scored
+    return module, collected
 
 
-def naive_loss(module: GRPO, samples: Samples, scored: ScoredRollouts) -> tuple[Tensor, float, float]:
+def naive_loss(module: GRPO, samples: Samples, scored: Collected) -> tuple[Tensor, float, float]:
     """Equations 4 to 8 in plain Python; the loss with its gradient, the KL and the share of clipped tokens."""
     adapted, rollouts = module.adapted, scored.rollouts
     total, kl_total, num_clipped, num_tokens = torch.zeros((), dtype=torch.float64), 0.0, 0, 0
@@ -77,7 +80,9 @@ def naive_loss(module: GRPO, samples: Samples, scored: ScoredRollouts) -> tuple[
         rewards = []
         for row in range(question * GROUP, (question + 1) * GROUP):
             rewards.append(
-                roundness.__wrapped__(module.preparation.read(rollouts.texts[row], sample.truth), sample.truth)
+                roundness.__wrapped__(
+                    module.collector.preparation.read(rollouts.texts[row], sample.truth), sample.truth
+                )
             )
         for member in range(GROUP):
             row = question * GROUP + member
@@ -110,10 +115,10 @@ def gradients_of(module: GRPO) -> Tensor:
 @pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])
 def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world_samples: Samples, lora: Lora) -> None:
     samples = world_samples[:2]
-    module, batch, scored = scored_batch(model, samples, lora)
+    module, scored = scored_batch(model, samples, lora)
     lengths = scored.rollouts.lengths_tokens.tolist()
     assert len(set(lengths)) > 1, "the test needs answers of unequal length"
-    made_of, _ = module.accumulate_gradients(batch, scored, module.encode(batch))
+    made_of, _ = module.accumulate_gradients(portions := module.portions([scored]), module.credits(portions))
     ours = gradients_of(module)
     loss, kl, clip_fraction = naive_loss(module, samples, scored)
     loss.backward()
@@ -129,14 +134,15 @@ def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world
 
 
 def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
-    _, _, scored = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    module, scored = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
     for question in range(2):
         group = slice(question * GROUP, (question + 1) * GROUP)
         rewards = [sum(c in "abdegopq" for c in text) / max(len(text), 1) for text in scored.rollouts.texts[group]]
         assert_close(scored.rewards[question], rewards)
         mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
         expected = [(value - mean) / (deviation + 1e-4) for value in rewards]
-        assert_close(scored.advantages[group], expected, atol=1e-4)
+        (credit,) = module.credits([Portion(scored, slice(question, question + 1))])
+        assert_close(credit.advantages, expected, atol=1e-4)
     assert scored.num_unreadable == len(scored.rewarded) == 2 * GROUP, "noise answers nothing"
 
 
@@ -196,7 +202,7 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
     }
     assert expected <= set(curves)
     assert all(len(curves[name]) == 2 and all(math.isfinite(v) for _, v in curves[name]) for name in expected)
-    scored = module.last_scored
+    (scored,) = module.last_collected
     rewards = scored.rewards.flatten()
     last = {name: curve[-1][1] for name, curve in curves.items()}
     assert_close(last["reward/total"], rewards.mean(), atol=1e-6)
@@ -216,3 +222,97 @@ def test_groups_of_equal_rewards_are_counted_and_teach_nothing(
     train(module, data_of(world_shards, adapted), tmp_path, 1, callbacks=[watch])
     assert [share for _, share in curves_of(tmp_path)["rollout/equal_groups"]] == [1.0]
     assert watch.gradients[0].abs().max() == 0
+
+
+def test_ppo_trains_a_value_head_on_the_policy(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted = adapted_copy(models["qwen3_vl"])
+    settings = GRPOSettings(max_rollouts=12, group_size=4, updates_per_rollout=2, micro_batch_prompts=1)
+    module = grpo_module(adapted, settings, objective=ppo(beta=0.0))
+    assert module.value_head.weight.abs().max() == 0
+    before = parameters_of(module)
+    train(module, data_of(world_shards, adapted, batch_size=4), tmp_path, 24)
+    (collected,) = module.last_collected
+    portion = Portion(collected, slice(0, 1))
+    with torch.no_grad():
+        expected = module.values(module.policy_states(portion), portion)
+    mean = collected.rewards.mean()
+    held = expected[portion.rollouts.mask]
+    assert 0.3 * mean < held.mean() < 1.7 * mean, "it has learned what a completion earns"
+    assert (parameters_of(module) - before).abs().max() > 1e-3
+
+
+def test_ppo_credits_are_those_of_a_naive_loop(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    critic = Critic(trace=0.5)
+    module.objective = ppo(beta=0.0, critic=critic)
+    module.value_head = torch.nn.Linear(module.adapted.model.network.get_input_embeddings().embedding_dim, 1)
+    portions = module.portions([collected])
+    assert len(portions) == 2
+    values = [module.values(module.policy_states(portion), portion).detach() for portion in portions]
+    raw, masks = [], []
+    for portion, value in zip(portions, values, strict=True):
+        mask = portion.rollouts.mask
+        for row, earned in enumerate(portion.rewards.flatten()):
+            length, carried, found = int(mask[row].sum()), 0.0, []
+            for token in reversed(range(length)):
+                following = 0.0 if token + 1 == length else value[row, token + 1].item()
+                surprise = (token + 1 == length) * earned.item() + following - value[row, token].item()
+                carried = surprise + 0.5 * carried
+                found.append(carried)
+            raw.append(found[::-1])
+        masks.append(mask)
+    flat = [advantage for row in raw for advantage in row]
+    mean, deviation = statistics.fmean(flat), statistics.pstdev(flat)
+    ours = torch.cat([credit.advantages[credit.mask] for credit in module.credits(portions)])
+    assert_close(ours, [(advantage - mean) / (deviation + 1e-8) for advantage in flat], atol=1e-5)
+    assert len(set(map(len, raw))) > 1, "the test needs completions of unequal length"
+
+
+def test_groups_of_equal_rewards_are_replaced(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted, watch = adapted_copy(models["qwen3_vl"]), Watch()
+    settings = GRPOSettings(max_rollouts=2, group_size=3, drops_equal_groups=True, micro_batch_prompts=1)
+
+    @reward
+    def of_some(answer: Answer, truth: Truth) -> float:
+        """Every second question earns the same, whatever is answered."""
+        return 0.0 if int(truth.id[-1]) % 2 else roundness.__wrapped__(answer, truth)
+
+    module = grpo_module(adapted, settings, WeightedSum({"of_some": (of_some, 1.0)}))
+    trainer = train(module, data_of(world_shards, adapted, batch_size=2), tmp_path, 2, callbacks=[watch])
+    curves = curves_of(tmp_path)
+    assert trainer.global_step == 2 and len(watch.seen) > 2
+    assert len(curves["rollout/equal_groups"]) == len(watch.seen)
+    assert {share for _, share in curves["rollout/equal_groups"]} == {0.0, 0.5}
+    learned = module.portions(module.last_collected)
+    assert sum(len(portion.batch) for portion in learned) == 2
+    assert all(int(portion.batch.truths[0].id[-1]) % 2 == 0 for portion in learned)
+    assert trainer.datamodule.num_done == len(watch.seen), "a restart does no batch twice and leaves none out"
+
+
+def test_at_most_so_many_batches_replace_groups(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted, watch = adapted_copy(models["qwen3_vl"]), Watch()
+    settings = GRPOSettings(max_rollouts=1, group_size=3, drops_equal_groups=True, refill_batches=2)
+    module = grpo_module(adapted, settings, WeightedSum({"format": (well_formed, 1.0)}), grpo(beta=0.0))
+    train(module, data_of(world_shards, adapted), tmp_path, 1, callbacks=[watch])
+    assert len(watch.seen) == 3 and watch.gradients[0].abs().max() == 0
+
+
+def test_portions_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    _, collected = scored_batch(models["qwen3_vl"], world_samples[:4], Lora(rank=4))
+    equal, other = [1.0] * GROUP, [0.0, 1.0, 2.0]
+    mixed = replace(collected, rewards=torch.tensor([other, other, equal, other]))
+
+    def kept(size: int | None, drop_equal: bool, most: int | None = None) -> list[tuple[int, int]]:
+        found = portions_of([mixed, mixed], size, drop_equal, most)
+        return [(portion.questions.start, portion.questions.stop) for portion in found]
+
+    assert kept(None, False) == [(0, 4), (0, 4)]
+    assert kept(3, False) == [(0, 3), (3, 4), (0, 3), (3, 4)]
+    assert kept(None, True) == [(0, 2), (3, 4), (0, 2), (3, 4)]
+    assert kept(1, True, most=4) == [(0, 1), (1, 2), (3, 4), (0, 1)]

@@ -14,7 +14,8 @@ from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.models.adapters import Lora, add_adapter, load_trained, save_adapted
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.modules.sft import SFT
 from stvg_lightning.modules.trainer import Machine

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog, rollout_table
-from stvg_lightning.modules.grpo import GRPOSettings
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from tests.helpers import assert_close
 from tests.small_trainings import adapted_copy, data_of, grpo_module, train
 
@@ -20,10 +20,10 @@ def test_every_completion_is_written(models: dict[str, VideoLanguageModel], worl
     train(module, data, tmp_path, 3, callbacks=[RolloutLog(tmp_path, show_every_steps=2)])
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1] * 8 + [2] * 8 + [3] * 8
-    scored, last = module.last_scored, rows[16:]
+    (scored,), last = module.last_collected, rows[16:]
     assert [row["text"] for row in last] == scored.rollouts.texts
     assert_close([row["total"] for row in last], scored.rewards.flatten())
-    assert_close([row["advantage"] for row in last], scored.advantages)
+    assert_close([row["advantage"] for row in last], module.objective.advantages(scored.rewards).flatten())
     assert [row["terms"]["roundness"] for row in last] == [row["total"] for row in last]
     assert last[0]["id"] == last[3]["id"] != last[4]["id"]
     assert data.sample(last[0]["id"]).truth.query == last[0]["query"]

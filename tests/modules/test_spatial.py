@@ -17,6 +17,7 @@ from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector
 from stvg_lightning.models.spatial_loss import spatial_loss
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
+from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
@@ -50,7 +51,9 @@ def preparation(model: VideoLanguageModel) -> Preparation:
     return replace(preparation_of(model), language=timesteps, keeps_video=True)
 
 
-def joint(model: VideoLanguageModel, settings: JointSettings = TRUE_TIME, grounder: SpatialGrounder | None = None) -> Any:
+def joint(
+    model: VideoLanguageModel, settings: JointSettings = TRUE_TIME, grounder: SpatialGrounder | None = None
+) -> Any:
     adapted = stirred(adapted_copy(model))
     width = model.network.get_input_embeddings().embedding_dim
     grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), rank=4, alpha=8)
@@ -190,9 +193,8 @@ def test_the_discriminator_of_stage_2_is_frozen_and_its_boxes_are_rewarded(
     of_discriminator = {name: p.clone() for name, p in discriminator.grounder.module.named_parameters()}
     frozen = {n: p.clone() for n, p in adapted.model.network.named_parameters() if not p.requires_grad}
     rewards = WeightedSum({"spatio_temporal": (DynamicSpatioTemporal(), 2.0), **rewards_of().terms})
-    module = GRPO(
-        adapted, preparation(model), rewards, grpo(), Sampling(6), GRPOSettings(2, 4), UNSHORTENED, discriminator
-    )
+    collector = Collector(adapted, preparation(model), rewards, Sampling(6), 4, 0, discriminator)
+    module = GRPO(adapted, collector, grpo(), GRPOSettings(2, 4), UNSHORTENED)
     before = parameters_of(module)
     train(module, data(model, world_shards), tmp_path, 2, callbacks=[watch])
     assert (parameters_of(module) - before).abs().max() > 1e-5 and watch.gradients[0].abs().max() > 0
@@ -205,8 +207,6 @@ def test_the_discriminator_of_stage_2_is_frozen_and_its_boxes_are_rewarded(
     for name in ("seconds/discriminator", "discriminator/seconds_per_rollout", "discriminator/read_share"):
         assert all(value > 0 for _, value in curves[name]), name
     assert len(curves["discriminator/memory_mib"]) == 2
-    batch = module.trainer.datamodule.preparation
-    assert batch.keeps_video
 
 
 def test_rewards_see_the_discriminators_boxes(
@@ -223,17 +223,12 @@ def test_rewards_see_the_discriminators_boxes(
         return [0.0] * len(answers)
 
     spy.low, spy.high = 0.0, 1.0  # type: ignore[attr-defined]
-    module = GRPO(
-        adapted, preparation(model), WeightedSum({"spy": (spy, 1.0)}), grpo(), Sampling(3), GRPOSettings(1, 2),
-        UNSHORTENED, discriminator,
-    )  # fmt: skip
-    module.trainer = type("Trainer", (), {"global_step": 0})()  # type: ignore[assignment]
-    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    spying = WeightedSum({"spy": (spy, 1.0)})
     batch = batch_of(model, world_samples[:2])
-    features = module.encode(batch)
-    module.score(batch, module.roll_out(batch, features), features)
+    collected = Collector(adapted, preparation(model), spying, Sampling(3), 2, 0, discriminator).collect(batch, 0, 0.0)
+    assert collected.seconds["discriminator"] > 0 and collected.cost["discriminator/seconds_per_rollout"] > 0
     for index, (id_, answers, boxes) in enumerate(seen):
         truth = batch.truths[index]
         assert id_ == truth.id
-        assert boxes == discriminator.tubes(answers, truth, batch.videos[index], features.tokens[index])
+        assert boxes == discriminator.tubes(answers, truth, batch.videos[index], collected.features.tokens[index])
         assert all(boxes)

@@ -15,7 +15,8 @@ from torch import multiprocessing
 from stvg_lightning.answers import Answer
 from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.models.adapters import load_trained
-from stvg_lightning.modules.grpo import GRPO, GRPOSettings
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.sft import SFT
 from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.rewards import reward

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stvg_lightning.objectives import batch_whitened, dr_grpo, group_centered, group_normalized, grpo, ppo
+from stvg_lightning.objectives import dr_grpo, group_centered, group_normalized, grpo
 from tests.helpers import assert_close
 
 groups = st.integers(2, 6).flatmap(
@@ -29,19 +29,15 @@ def test_equation_7_by_hand() -> None:
 @given(groups, st.sampled_from([1e-6, 1e-4, 0.5]))
 def test_against_the_standard_library(rewards: list[list[float]], epsilon: float) -> None:
     tensor = torch.tensor(rewards, dtype=torch.float64)
-    flat = [value for group in rewards for value in group]
     for group, normalized, centered in zip(
         rewards, group_normalized(tensor, epsilon), group_centered(tensor, epsilon), strict=True
     ):
         mean = statistics.fmean(group)
         assert_close(normalized, [(r - mean) / (statistics.stdev(group) + epsilon) for r in group])
         assert_close(centered, [r - mean for r in group])
-    mean, spread = statistics.fmean(flat), statistics.stdev(flat)
-    whitened = [(r - mean) / (spread + epsilon) for r in flat]
-    assert_close(batch_whitened(tensor, epsilon).flatten(), whitened)
 
 
-@pytest.mark.parametrize("advantage", [group_normalized, group_centered, batch_whitened])
+@pytest.mark.parametrize("advantage", [group_normalized, group_centered])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 2.7])
 @pytest.mark.parametrize("epsilon", [0.0, 1e-4])
 def test_equal_rewards_give_exactly_zero(advantage: object, value: float, epsilon: float) -> None:
@@ -55,22 +51,13 @@ def test_one_group_without_variance_leaves_the_other_alone() -> None:
     assert advantages[1, 2] > 1 and advantages[1, 0] < 0
 
 
-def test_whitening_ignores_groups() -> None:
-    rewards = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    assert torch.equal(group_normalized(rewards), torch.zeros(2, 2))
-    assert batch_whitened(rewards)[0, 0] < 0 < batch_whitened(rewards)[1, 0]
-
-
 def test_groups_of_one_are_refused() -> None:
     for advantage in (group_normalized, group_centered):
         with pytest.raises(ValueError, match="at least two answers a group, not 1"):
             advantage(torch.zeros(3, 1))
-    with pytest.raises(ValueError, match="at least two rewards"):
-        batch_whitened(torch.zeros(1, 1))
 
 
 def test_objectives_use_their_advantage_and_epsilon() -> None:
     rewards = torch.tensor([[0.0, 2.0], [1.0, 1.5]], dtype=torch.float64)
     assert torch.equal(grpo(advantage_epsilon=0.3).advantages(rewards), group_normalized(rewards, 0.3))
     assert torch.equal(dr_grpo().advantages(rewards), group_centered(rewards))
-    assert torch.equal(ppo(advantage_epsilon=0.3).advantages(rewards), batch_whitened(rewards, 0.3))

@@ -191,10 +191,10 @@ def test_what_stands_outside_the_mask_has_no_influence(name: str) -> None:
 
 def test_clipping_by_hand() -> None:
     ratios = torch.tensor([[0.5, 0.9, 1.1, 1.5], [0.5, 0.9, 1.1, 1.5], [0.5, 0.9, 1.1, 1.5]])
-    surrogate, was_clipped = clipped(ratios, torch.tensor([2.0, -2.0, 0.0]), 0.2, 0.3)
+    surrogate, was_clipped = clipped(ratios, torch.tensor([[2.0], [-2.0], [0.0]]), 0.2, 0.3)
     assert_close(surrogate, [[1.0, 1.8, 2.2, 2.6], [-1.6, -1.8, -2.2, -3.0], [0.0] * 4])
     assert was_clipped.tolist() == [[False, False, False, True], [True, False, False, False], [False] * 4]
-    surrogate, was_clipped = unclipped(ratios, torch.tensor([2.0, -2.0, 0.0]), 0.2, 0.3)
+    surrogate, was_clipped = unclipped(ratios, torch.tensor([[2.0], [-2.0], [0.0]]), 0.2, 0.3)
     assert_close(surrogate, [[1.0, 1.8, 2.2, 3.0], [-1.0, -1.8, -2.2, -3.0], [0.0] * 4])
     assert not was_clipped.any()
 

@@ -20,6 +20,7 @@ from stvg_lightning.models.adapters import (
 )
 from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector, load_spatial
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
+from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
@@ -106,6 +107,8 @@ class JointFineTuning:
         optimization: AdamW and its schedule, for all that is trained.
         lora: the language model's adapter.
         spatial_lora: the detector's; its `vision_tower` has no meaning here.
+        detector: what the spatial module is made of: `own`, the module trained with the model that this stage begins
+            with, or else the recipe's detector; or another, as in `GroupRelativePolicyOptimization`.
         start: `base`, or the stage whose model to begin with.
         machine: devices and precision.
         checkpoint_every_steps: optimiser steps between two checkpoints.
@@ -120,6 +123,7 @@ class JointFineTuning:
     optimization: Optimization
     lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
     spatial_lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
+    detector: str = OWN
     start: str = BASE
     machine: Machine = field(default_factory=Machine)
     checkpoint_every_steps: int = 50
@@ -130,9 +134,8 @@ class JointFineTuning:
     def __call__(self, run: Run, folder: Path) -> None:
         seed_training(run.recipe.seed)
         adapted = _start(run, self.start, self.lora)
-        grounder = adapt_detector(
-            grounder_of(run, adapted.model, OWN, self.start), self.spatial_lora.rank, self.spatial_lora.alpha
-        )
+        plain = grounder_of(run, adapted.model, self.detector, self.start)
+        grounder = adapt_detector(plain, self.spatial_lora.rank, self.spatial_lora.alpha)
         preparation = preparation_of(run, adapted.model)
         data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
         clips = spatial_of(run).clips
@@ -193,16 +196,17 @@ class GroupRelativePolicyOptimization:
         discriminator = discriminator_of(run, adapted.model, self.discriminator, self.start) if needs_boxes else None
         preparation = preparation_of(run, adapted.model)
         data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
-        module = GRPO(
+        settings = seeded(self.settings, run)
+        collector = Collector(
             adapted,
             preparation,
             run.recipe.rewards,
-            self.objective,
             self.sampling,
-            seeded(self.settings, run),
-            self.optimization,
+            settings.group_size,
+            settings.seed or 0,
             discriminator,
         )
+        module = GRPO(adapted, collector, self.objective, settings, self.optimization)
         updates = self.settings.updates_per_rollout
         every = checkpoint_interval(self.checkpoint_every_steps, updates)
         steps = Steps(self.settings.max_rollouts * updates, every)

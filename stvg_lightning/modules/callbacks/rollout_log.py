@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from stvg_lightning.modules.batches import GroundingBatch
+from stvg_lightning.modules.collecting import Collected
 from stvg_lightning.modules.datamodule import GroundingData
-from stvg_lightning.modules.grpo import GRPO, ScoredRollouts
+from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.tubes.files import write_atomically
 
 
@@ -37,32 +39,36 @@ class RolloutLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: GRPO, outputs: Any, batch: GroundingBatch, batch_idx: int
     ) -> None:
-        if not trainer.is_global_zero or module.last_scored is None:
+        if not trainer.is_global_zero or module.pending:
             return
-        rows = rollout_rows(batch, module.last_scored, module.global_step)
+        rows = []
+        for collected in module.last_collected:
+            advantages = module.objective.advantages(collected.rewards).flatten().tolist()
+            rows += rollout_rows(collected, advantages, module.global_step)
         with self.path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-        if batch.number % self.show_every_steps == 0:
-            self._show(trainer, rows[: module.settings.group_size], batch)
+        if (module.global_step // module.settings.updates_per_rollout - 1) % self.show_every_steps == 0:
+            self._show(trainer, rows[: module.settings.group_size])
 
-    def _show(self, trainer: Trainer, rows: list[dict[str, Any]], batch: GroundingBatch) -> None:
+    def _show(self, trainer: Trainer, rows: list[dict[str, Any]]) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for board in boards:
             board.experiment.add_text("completions", rollout_table(rows), rows[0]["step"])
             data = trainer.datamodule
             if isinstance(data, GroundingData):
-                clip = data.preparation.marked_clip(data.sample(batch.truths[0].id)).clip
+                clip = data.preparation.marked_clip(data.sample(rows[0]["id"])).clip
                 frames = torch.from_numpy(clip.frames[:: max(len(clip.frames) // 4, 1)][:4])
                 strip = torch.cat(list(frames), dim=1)
                 board.experiment.add_image("frames", strip, rows[0]["step"], dataformats="HWC")
 
 
-def rollout_rows(batch: GroundingBatch, scored: ScoredRollouts, step: int) -> list[dict[str, Any]]:
-    """One JSON-ready row for each completion of a step."""
-    size = scored.rollouts.group_size
+def rollout_rows(collected: Collected, advantages: Sequence[float], step: int) -> list[dict[str, Any]]:
+    """One JSON-ready row for each completion of a batch."""
+    size = collected.rollouts.group_size
     rows = []
-    for index, (text, rewarded) in enumerate(zip(scored.rollouts.texts, scored.rewarded, strict=True)):
-        truth = batch.truths[index // size]
+    completions = zip(collected.rollouts.texts, collected.rewarded, advantages, strict=True)
+    for index, (text, rewarded, advantage) in enumerate(completions):
+        truth = collected.batch.truths[index // size]
         rows.append(
             {
                 "step": step,
@@ -71,7 +77,7 @@ def rollout_rows(batch: GroundingBatch, scored: ScoredRollouts, step: int) -> li
                 "text": text,
                 "terms": rewarded.terms,
                 "total": rewarded.total,
-                "advantage": round(float(scored.advantages[index]), 6),
+                "advantage": round(advantage, 6),
             }
         )
     return rows

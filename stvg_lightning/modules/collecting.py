@@ -1,0 +1,190 @@
+"""Rollouts made and scored: everything that a step of reinforcement learning knows before its first update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.evaluation import missing_parts
+from stvg_lightning.models.adapters import AdaptedModel
+from stvg_lightning.models.forward import VideoFeatures, encode_videos
+from stvg_lightning.modules.batches import GroundingBatch
+from stvg_lightning.rewards import RewardContext, RewardedAnswer, WeightedSum
+from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
+from stvg_lightning.rollouts.in_process import InProcessSampler
+from stvg_lightning.rollouts.preparation import Preparation
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
+from stvg_lightning.tubes import Tube
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A batch with its rollouts and their rewards; rows of a question stand together."""
+
+    batch: GroundingBatch
+    features: VideoFeatures
+    rollouts: Rollouts
+    rewarded: list[RewardedAnswer]
+    rewards: Float[Tensor, "prompts group"]
+    num_unreadable: int
+    seconds: dict[str, float]
+    cost: dict[str, float]
+
+    def rows(self, questions: slice) -> slice:
+        """The rows of some neighbouring questions."""
+        size = self.rollouts.group_size
+        return slice(questions.start * size, questions.stop * size)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Some neighbouring questions of a collected batch: what goes through the model together."""
+
+    collected: Collected
+    questions: slice
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return self.collected.rollouts.select(self.collected.rows(self.questions))
+
+    @property
+    def batch(self) -> GroundingBatch:
+        return self.collected.batch.select(self.questions)
+
+    @property
+    def features(self) -> VideoFeatures:
+        return self.collected.features.select(self.questions)
+
+    @property
+    def rewards(self) -> Float[Tensor, "prompts group"]:
+        return self.collected.rewards[self.questions]
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Rolls out and scores.
+
+    Attributes:
+        adapted: the policy.
+        preparation: how completions are read.
+        rewards: how they are rewarded.
+        sampling: length and temperature of completions.
+        group_size: completions a prompt.
+        seed: of the sampling.
+        discriminator: tells the rewards where the described thing is at the answered times (SARL-STG).
+    """
+
+    adapted: AdaptedModel
+    preparation: Preparation
+    rewards: WeightedSum
+    sampling: Sampling
+    group_size: int
+    seed: int = 0
+    discriminator: SpatialDiscriminator | None = None
+
+    def collect(self, batch: GroundingBatch, step: int, progress: float) -> Collected:
+        """Everything known of a batch before the first update.
+
+        Args:
+            batch: questions.
+            step: optimiser steps taken so far.
+            progress: share of the training done.
+        """
+        started = perf_counter()
+        features = self.encode(batch)
+        before = {"decode": batch.decode_seconds, "vision": perf_counter() - started}
+        rollouts = self.roll_out(batch, features)
+        started = perf_counter()
+        answers = [
+            [self.preparation.read(text, truth) for text in rollouts.texts[first : first + self.group_size]]
+            for first, truth in zip(range(0, len(rollouts.texts), self.group_size), batch.truths, strict=True)
+        ]
+        tubes = self.locate(batch, answers, features)
+        rewarded = self.reward(batch, rollouts, answers, tubes, step, progress)
+        spent = {"reward": perf_counter() - started}
+        cost: dict[str, float] = {}
+        if self.discriminator is not None:
+            taken = self.discriminator.take_cost()
+            spent = {"discriminator": taken.seconds, "reward": spent["reward"] - taken.seconds}
+            cost = taken.per_rollout(len(rewarded))
+        return Collected(
+            batch,
+            features,
+            rollouts,
+            rewarded,
+            torch.tensor([answer.total for answer in rewarded], device=rollouts.mask.device).view(-1, self.group_size),
+            sum(bool(missing_parts(a, truth)) for group, truth in zip(answers, batch.truths) for a in group),
+            {**before, **rollouts.seconds, **spent},
+            cost,
+        )
+
+    def encode(self, batch: GroundingBatch) -> VideoFeatures:
+        """Run the tower once; rollout, reference and policy share what it gives while it is frozen."""
+        with torch.no_grad():
+            return encode_videos(self.adapted.model.network, batch.prompts)
+
+    def roll_out(self, batch: GroundingBatch, features: VideoFeatures) -> Rollouts:
+        """Sample a group for every prompt; its noise depends on sample, epoch and seed, not on the batch or process."""
+        sampler = InProcessSampler(self.adapted.model)
+        return sampler.sample(batch.prompts, features, self.group_size, self.sampling, batch.sampling_seeds(self.seed))
+
+    def locate(
+        self, batch: GroundingBatch, answers: Sequence[list[Answer]], features: VideoFeatures
+    ) -> list[list[Tube | None] | None]:
+        """Where the discriminator finds the described thing at each answered time; None where nobody asks for it."""
+        if self.discriminator is None:
+            return [None] * len(batch)
+        return [
+            self.discriminator.tubes(group, truth, video, tokens) if truth.boxes_xyxy else None
+            for group, truth, video, tokens in zip(answers, batch.truths, batch.videos, features.tokens, strict=True)
+        ]
+
+    def reward(
+        self,
+        batch: GroundingBatch,
+        rollouts: Rollouts,
+        answers: Sequence[list[Answer]],
+        tubes: Sequence[list[Tube | None] | None],
+        step: int,
+        progress: float,
+    ) -> list[RewardedAnswer]:
+        """The rewards of all completions, group by group (STVG-R1, equation 6)."""
+        lengths = rollouts.lengths_tokens.tolist()
+        rewarded: list[RewardedAnswer] = []
+        for question, (group, truth) in enumerate(zip(answers, batch.truths, strict=True)):
+            written = tuple(lengths[question * self.group_size : (question + 1) * self.group_size])
+            context = RewardContext(step, progress, written, batch.marked_seconds[question], tubes[question])
+            rewarded += self.rewards.score(group, truth, context)
+        return rewarded
+
+
+def portions_of(
+    collected: Sequence[Collected], size: int | None, drop_equal: bool = False, most: int | None = None
+) -> list[Portion]:
+    """What an update goes through the model with, portion by portion.
+
+    Args:
+        collected: batches, one after another.
+        size: questions in a portion, at most; None: as many as are neighbours.
+        drop_equal: leave out questions whose completions have all earned the same (DAPO, equation 11).
+        most: questions in all, the first ones.
+    """
+    portions: list[Portion] = []
+    left = sum(len(each.batch) for each in collected) if most is None else most
+    for each in collected:
+        differs = (each.rewards != each.rewards[:, :1]).any(dim=1) | (not drop_equal)
+        kept = differs.nonzero()[:, 0].tolist()[:left]
+        left -= len(kept)
+        start = 0
+        for place, question in enumerate(kept):
+            is_last = place + 1 == len(kept) or kept[place + 1] > question + 1
+            if is_last or place + 1 - start == size:
+                portions.append(Portion(each, slice(kept[start], question + 1)))
+                start = place + 1
+    return portions

@@ -1,0 +1,66 @@
+"""What completions are credited with: an advantage each, or, with a critic, one for each of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stvg_lightning.modules.collecting import Portion
+from stvg_lightning.objectives import BatchTotals, Critic, moments_of, whitened
+
+
+@dataclass(frozen=True)
+class Credit:
+    """The advantages of a portion's completions; with a critic also its values at rollout, the returns, and the mask.
+
+    Advantages have shape (rows,), with a critic (rows, tokens), as all else.
+    """
+
+    advantages: Tensor
+    old_values: Tensor | None = None
+    returns: Tensor | None = None
+    mask: Tensor | None = None
+
+    def value_loss(self, critic: Critic, values: Float[Tensor, "rows tokens"], totals: BatchTotals) -> Tensor:
+        """See `Critic.value_loss`."""
+        assert self.old_values is not None and self.returns is not None and self.mask is not None
+        return critic.value_loss(values, self.old_values, self.returns, self.mask, totals)
+
+
+def credits_of_critic(
+    critic: Critic,
+    portions: Sequence[Portion],
+    values: Sequence[Tensor],
+    all_gather: Callable[[Tensor], Tensor],
+) -> list[Credit]:
+    """Generalised advantages of all portions, whitened over the whole batch of all processes.
+
+    Args:
+        critic: its numbers.
+        portions: what an update learns from.
+        values: of each portion (rows, tokens), at the time of the rollout.
+        all_gather: stacks the tensors of all processes.
+    """
+    masks = [portion.rollouts.mask for portion in portions]
+    raw = [
+        critic.advantages(portion.rewards.flatten(), value, mask)
+        for portion, value, mask in zip(portions, values, masks, strict=True)
+    ]
+    own = torch.stack([moments_of(each, mask) for each, mask in zip(raw, masks, strict=True)]).sum(dim=0)
+    moments = all_gather(own.to(raw[0].device)).reshape(-1, 3).sum(dim=0)
+    return [
+        Credit(whitened(each, moments, critic.advantage_epsilon), value, each + value, mask)
+        for each, value, mask in zip(raw, values, masks, strict=True)
+    ]
+
+
+def value_head(width: int) -> nn.Linear:
+    """A head that expects nothing yet."""
+    head = nn.Linear(width, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
