@@ -116,28 +116,40 @@ class JointGrounding(LightningModule):
 
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> None:
         num_tokens, num_questions = self._per_process(batch)
-        settings = self.settings
-        logged: dict[str, Tensor] = {}
-        for questions in batch.micro_batches(settings.micro_batch_size):
-            part = batch.select(questions)
-            with torch.set_grad_enabled(not self.adapted.tower_is_frozen):
-                features = encode_videos(self.adapted.model.network, part.prompts)
-            clips = self.true_clips(part, features)
-            pictures = [self._decode(part, index, clip) for index, clip in clips.items()]
-            text = self.negative_log_likelihood(part, features) / num_tokens
-            place = self.place_losses(part, features, clips, pictures)
-            l1, giou, focal = (sum((getattr(loss, name) for loss in place), text * 0) / num_questions
-                               for name in ("l1", "giou", "focal"))  # fmt: skip
-            loss = settings.text_weight * text + settings.box_weight * (l1 + giou) + settings.class_weight * focal
-            check_finite(loss.detach(), self.global_step)
-            backward(self, loss, last=questions.stop == len(batch))
-            for name, value in {"loss": loss, "text": text, "l1": l1, "giou": giou, "focal": focal}.items():
-                logged[name] = logged.get(name, torch.zeros((), device=self.device)) + value.detach()
+        totals: dict[str, Tensor] = {}
+        for questions in batch.micro_batches(self.settings.micro_batch_size):
+            losses = self.losses(batch.select(questions), num_tokens, num_questions)
+            check_finite(losses["loss"].detach(), self.global_step)
+            backward(self, losses["loss"], last=questions.stop == len(batch))
+            totals = {name: loss.detach() + totals.get(name, 0.0) for name, loss in losses.items()}
         gradient_norm = guarded_step(self, self.optimization)
         self.trainer.datamodule.note_done(batch)
-        self.log_dict({f"joint/{name}": value for name, value in logged.items()}, prog_bar=True, sync_dist=True)
+        self.log_dict({f"joint/{name}": total for name, total in totals.items()}, prog_bar=True, sync_dist=True)
         self.log("joint/gradient_norm", gradient_norm)
         self.log("joint/learning_rate", self.lr_schedulers().get_last_lr()[0])
+
+    def losses(self, batch: GroundingBatch, num_tokens: float, num_questions: float) -> dict[str, Tensor]:
+        """The part of a portion of the batch in its losses: `loss` is the weighted sum of the others.
+
+        Args:
+            batch: the portion.
+            num_tokens: gold answers' tokens in the whole batch, by which `text` is divided.
+            num_questions: questions in the whole batch, by which the spatial losses are divided.
+        """
+        settings = self.settings
+        with torch.set_grad_enabled(not self.adapted.tower_is_frozen):
+            features = encode_videos(self.adapted.model.network, batch.prompts)
+        clips = self.true_clips(batch, features)
+        pictures = [self._decode(batch, index, clip) for index, clip in clips.items()]
+        text = self.negative_log_likelihood(batch, features) / num_tokens
+        place = self.place_losses(batch, features, clips, pictures)
+        # Where no question has a clip the parameters take part all the same: other processes wait for their gradients.
+        nothing = sum(parameter.sum() * 0.0 for parameter in self.spatial.parameters() if parameter.requires_grad)
+        l1, giou, focal = (
+            sum((getattr(loss, name) for loss in place), nothing) / num_questions for name in ("l1", "giou", "focal")
+        )
+        loss = settings.text_weight * text + settings.box_weight * (l1 + giou) + settings.class_weight * focal
+        return {"loss": loss, "text": text, "l1": l1, "giou": giou, "focal": focal}
 
     def negative_log_likelihood(self, batch: GroundingBatch, features: VideoFeatures) -> Tensor:
         """Summed over the gold answers' tokens, end tokens included."""

@@ -29,26 +29,36 @@ class BoxAgreement:
             box far outside the frame is cut at what two opposite corners of it have.
         l1_reduce: `sum` of the four differences, at most 4, or their `mean`, at most 1.
         missing: a shared cell without a box scores the `worst` a cell can, or makes the whole list `zero`.
+        floor: the least that a list scores; none in the paper. With 0, bad boxes at the right time cost no more than
+            missing the time, which scores 0.
 
     Raises:
-        ValueError: neither GIoU nor L1, or an unknown `l1_reduce` or `missing`.
+        ValueError: neither GIoU nor L1, an unknown `l1_reduce` or `missing`, or a floor above 0.
     """
 
     giou: bool = True
     l1: bool = True
     l1_reduce: L1Reduce = "sum"
     missing: MissingBox = "worst"
+    floor: float | None = None
 
     def __post_init__(self) -> None:
         if not self.giou and not self.l1:
             raise ValueError("a spatial reward needs giou, l1, or both")
         check_choice("l1_reduce", self.l1_reduce, get_args(L1Reduce))
         check_choice("missing", self.missing, get_args(MissingBox))
+        if self.floor is not None and not self.floor <= 0:
+            raise ValueError(f"floor must be at most 0, what missing the time scores, not {self.floor}")
 
     @property
     def worst(self) -> float:
         """What a cell without a box scores."""
         return -float(self.giou) - self.l1 * self.largest_l1
+
+    @property
+    def least(self) -> float:
+        """What a list scores at least."""
+        return self.worst if self.floor is None else max(self.worst, self.floor)
 
     @property
     def best(self) -> float:
@@ -69,7 +79,8 @@ class BoxAgreement:
         if self.missing == "zero" and len(shared) < len(true_boxes):
             return 0.0
         scores = self._scores([written[i] for i in shared], [true_boxes[i] for i in shared], truth)
-        return (scores + self.worst * (len(true_boxes) - len(shared))) / len(true_boxes)
+        mean = (scores + self.worst * (len(true_boxes) - len(shared))) / len(true_boxes)
+        return mean if self.floor is None else max(mean, self.floor)
 
     def _scores(self, written: list[Box], true: list[Box], truth: Truth) -> float:
         """The sum over pairs of boxes."""

@@ -25,7 +25,7 @@ class BoxSpatial:
 
     @property
     def low(self) -> float:
-        return 2 * self.agreement.worst
+        return 2 * self.agreement.least
 
     @property
     def high(self) -> float:

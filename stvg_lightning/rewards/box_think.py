@@ -33,7 +33,7 @@ class BoxThink:
 
     @property
     def high(self) -> float:
-        return self.agreement.best - self.agreement.worst
+        return self.agreement.best - self.agreement.least
 
     def check_weights(self, terms: Mapping[str, tuple[RewardTerm, float]]) -> None:
         """Warn of weights with which thinking badly is free, or pays."""

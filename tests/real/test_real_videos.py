@@ -145,3 +145,38 @@ stages:
     assert len(rows) == 12
     assert {row["task"] for row in rows} == {"stvg", "temporal"}
     assert (tmp_path / "real/report.html").stat().st_size > 10_000
+
+
+def test_a_language_model_and_a_detector_learn_together_from_real_videos(real_shards: Path, tmp_path: Path) -> None:
+    """SARL-STG on videos of several sizes and rates, some of their questions without boxes."""
+    overlay = tmp_path / "real.yaml"
+    overlay.write_text(
+        f"""
+name: real_sarl
+runs: {tmp_path}
+video: {{fps: 1.0, max_frames: 16, min_frame_pixels: 4096, max_frame_pixels: 8192}}
+spatial: {{clips: {{fps: 2.0, max_frames: 8}}}}
+stages:
+  shards: null
+  joint: {{shards: {real_shards}, loading: {{batch_size: 6}}, settings: {{max_steps: 2, micro_batch_size: 2}}}}
+  samples: null
+  cold_start: null
+  grpo:
+    shards: {real_shards}
+    start: joint
+    loading: {{batch_size: 6}}
+    settings: {{max_rollouts: 2, group_size: 4, micro_batch_prompts: 2}}
+    sampling: {{max_new_tokens: 48}}
+  evaluate: {{shards: {real_shards}, models: [base, joint, grpo], batch_size: 4, max_new_tokens: 48}}
+  report: {{gallery: 4}}
+"""
+    )
+    recipes = [ROOT / "recipes/sarl_stg.yaml", ROOT / "recipes/tiny.yaml", overlay]
+    assert main(["--traceback", "run", *map(str, recipes)]) == 0
+    summary = json.loads((tmp_path / "real_sarl/summary.json").read_text())
+    assert set(summary["models"]) == {"base", "joint", "grpo"}
+    rows = [json.loads(line) for line in (tmp_path / "real_sarl/evaluate/joint.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    for row in rows:
+        answered = row["predicted_span_seconds"] is not None
+        assert ("located_boxes_xyxy" in row) <= (answered and row["task"] == "stvg")
