@@ -21,10 +21,15 @@ from stvg_lightning.tubes import Sample, Tube
 
 @dataclass(frozen=True)
 class Prediction:
-    """A completion as it is read; where a locator looked for the thing, `tube` is what it found, frame -> box."""
+    """A completion as it is read.
+
+    Where a locator looked for the thing, `was_located`, and `tube` is what it found, frame -> box; it finds nothing for
+    an answer without a time.
+    """
 
     answer: Answer
     num_tokens: int
+    was_located: bool = False
     tube: Tube | None = None
 
 
@@ -76,4 +81,4 @@ class ModelPredictor:
         assert example.video is not None, "the preparation must keep videos"
         truth, answer = example.truth, prediction.answer
         tube = self.locator.tubes([answer], truth, example.video, video_tokens)[0]
-        return replace(prediction, answer=located(answer, truth, tube), tube=tube)
+        return replace(prediction, answer=located(answer, truth, tube), was_located=True, tube=tube)

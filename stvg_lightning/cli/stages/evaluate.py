@@ -87,7 +87,7 @@ def evaluation_row(example: Example, prediction: Prediction, rewards: WeightedSu
         progress=1.0,
         completion_tokens=(prediction.num_tokens,),
         marked_seconds=example.marked_seconds,
-        discriminator_boxes=None if prediction.tube is None else [prediction.tube],
+        discriminator_boxes=[prediction.tube] if prediction.was_located else None,
     )
     rewarded = rewards.score([prediction.answer], example.truth, context)[0]
     row = score_answer(prediction.answer, example.truth)
