@@ -144,9 +144,11 @@ class JointGrounding(LightningModule):
         text = self.negative_log_likelihood(batch, features) / num_tokens
         place = self.place_losses(batch, features, clips, pictures)
         # Where no question has a clip the parameters take part all the same: other processes wait for their gradients.
-        nothing = sum(parameter.sum() * 0.0 for parameter in self.spatial.parameters() if parameter.requires_grad)
+        trained = [parameter for parameter in self.spatial.parameters() if parameter.requires_grad]
+        nothing = torch.stack([parameter.sum() for parameter in trained]).sum() * 0.0
         l1, giou, focal = (
-            sum((getattr(loss, name) for loss in place), nothing) / num_questions for name in ("l1", "giou", "focal")
+            torch.stack([nothing, *(getattr(loss, name) for loss in place)]).sum() / num_questions
+            for name in ("l1", "giou", "focal")
         )
         loss = settings.text_weight * text + settings.box_weight * (l1 + giou) + settings.class_weight * focal
         return {"loss": loss, "text": text, "l1": l1, "giou": giou, "focal": focal}
