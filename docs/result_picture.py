@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stvg_lightning.cli.recipe import bind_recipe, load_values
-from stvg_lightning.cli.stages.evaluate import read_rows
+from stvg_lightning.cli.stages.rows import read_rows
 from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.data.video import VideoSampling
