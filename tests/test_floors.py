@@ -22,6 +22,7 @@ HOME_OF = {
     "matplotlib": {"reports"},
     "jinja2": {"reports"},
     "torchmetrics": {"evaluation"},
+    "scipy": {"models"},
     "webdataset": {"data"},
     "av": {"data"},
     "transformers": {"models"},

@@ -19,6 +19,9 @@ from stvg_lightning.models.spatial_loss import CLASS_COST, GIOU_COST, L1_COST, c
 from stvg_lightning.models.spatial_tracks import centers_and_sizes, corners
 from stvg_lightning.tubes.boxes import paired_box_giou
 
+Detector = GroundingDinoForObjectDetection
+"""What a detector is to the floors above: transformers' own class."""
+
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 2.0, 5.0, 2.0
 
 

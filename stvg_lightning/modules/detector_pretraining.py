@@ -16,12 +16,11 @@ from jaxtyping import Bool, Float, Int
 from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import GroundingDinoForObjectDetection
 
 from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.samples import split_seeds
 from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, box_of, make_scene
-from stvg_lightning.models.detection_loss import PhraseTargets, all_detections, detection_loss
+from stvg_lightning.models.detection_loss import Detector, PhraseTargets, all_detections, detection_loss
 from stvg_lightning.models.spatial_tracks import corners
 from stvg_lightning.modules.optimization import check_at_least_one, check_finite
 from stvg_lightning.modules.pretraining import warm_cosine_factor
@@ -187,7 +186,7 @@ class DetectorFrames(LightningDataModule):
 class DetectorPretraining(LightningModule):
     """Train the tiny detector from random weights, proposals and every decoder layer alike."""
 
-    def __init__(self, detector: GroundingDinoForObjectDetection, course: DetectorCourse) -> None:
+    def __init__(self, detector: Detector, course: DetectorCourse) -> None:
         super().__init__()
         self.detector, self.course = detector, course
 

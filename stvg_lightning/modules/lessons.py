@@ -32,6 +32,7 @@ from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, 
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
+from stvg_lightning.modules.lesson_conversations import conversation_ids, pad_conversations
 from stvg_lightning.modules.lesson_tasks import (
     form_of_an_answer,
     half_a_task,
@@ -46,7 +47,6 @@ LARGEST_NUMBER = 9
 MAX_QUESTIONS = 8
 MIXED_PAIRS = 8
 LessonKind = Literal["mixed", "caption", "list", "still", "video"]
-MAX_CONVERSATION_TOKENS = 256
 TASK_SHARE = 0.5
 """Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
 
@@ -264,7 +264,7 @@ class LessonStream(IterableDataset):
         prompt = self.encoder.encode(clip, asked[0].asked, FRAME_SIDE, FRAME_SIDE)
         num_tokens = len(clip.frames) // 2 * self.tokens_per_side**2
         flat = [label for pair in labels for label in pair]
-        return _Row(prompt, _conversation(self.encoder, asked), flat, num_tokens)
+        return _Row(prompt, conversation_ids(self.encoder, asked), flat, num_tokens)
 
     def _labels(self, lesson: Lesson, numbers: dict[int, int], pair: int, place: int) -> _Labels:
         """Of a pair of frames that stands at a place of its clip: the tokens that each thing covers, and its classes.
@@ -362,7 +362,7 @@ def _collate(rows: list[_Row], pad_token_id: int) -> LessonBatch:
     tokens, classes, places = zip(*labels, strict=True)
     return LessonBatch(
         collate_prompts([row.prompt for row in rows], pad_token_id),
-        _pad_conversations([row.conversation for row in rows]),
+        pad_conversations([row.conversation for row in rows]),
         torch.tensor(tokens),
         torch.tensor(classes),
         torch.tensor(places),
@@ -386,30 +386,3 @@ def word_ids(encoder: PromptEncoder) -> dict[str, list[int]]:
         if any(len(row) != 1 for row in rows):
             raise ValueError(f"each {name} must be one token of the tokenizer: {WORDS[name]}")
     return {name: [row[0] for row in rows] for name, rows in ids.items()}
-
-
-def _conversation(
-    encoder: PromptEncoder, asked: list[Question], max_tokens: int = MAX_CONVERSATION_TOKENS
-) -> tuple[list[int], list[bool]]:
-    """Token ids of everything after the first question, as many turns as fit, and which are the answers."""
-    tokenizer = encoder.processor.tokenizer
-    token_ids: list[int] = []
-    scored: list[bool] = []
-    for index, question in enumerate(asked):
-        turn = f"\n<|im_start|>user\n{question.asked}<|im_end|>\n<|im_start|>assistant\n" if index > 0 else ""
-        asked_ids, written_ids = tokenizer(turn)["input_ids"], tokenizer(f"{question.answer}<|im_end|>")["input_ids"]
-        if index > 0 and len(token_ids) + len(asked_ids) + len(written_ids) > max_tokens:
-            break
-        token_ids += asked_ids + written_ids
-        scored += [False] * len(asked_ids) + [True] * len(written_ids)
-    return token_ids, scored
-
-
-def _pad_conversations(conversations: list[tuple[list[int], list[bool]]]) -> Completions:
-    longest = max(len(token_ids) for token_ids, _ in conversations)
-    token_ids = torch.zeros(len(conversations), longest, dtype=torch.long)
-    mask = torch.zeros(len(conversations), longest, dtype=torch.bool)
-    for row, (ids, scored) in enumerate(conversations):
-        token_ids[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = torch.tensor(scored)
-    return Completions(token_ids, mask)
