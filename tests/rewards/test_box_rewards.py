@@ -146,12 +146,13 @@ def test_a_missing_box() -> None:
 
 def test_a_floor_takes_the_reward_from_missing_the_time() -> None:
     """One list is right; the other has one box of three, and scores (1 - 2 * 5) / 3 without a floor."""
-    bad = said("5 - 7", listed(s5=TRUE), EXACT)
+    bad, badly_thought = said("5 - 7", listed(s5=TRUE), EXACT), said("5 - 7", EXACT, listed(s5=TRUE))
     assert_close(score(BoxSpatial(), bad), 1 + (1 - 10) / 3)
     for floor, expected in ((None, -3.0), (-5.0, -3.0), (-1.0, -1.0), (0.0, 0.0)):
         agreement = BoxAgreement(floor=floor)
         assert_close(score(BoxSpatial(agreement), bad), 1 + expected)
-        assert_close(score(BoxThink(agreement), bad), 1 - expected)
+        assert_close(score(BoxThink(agreement), badly_thought), 1 - expected)
+        assert score(BoxThink(agreement), bad) == 0.0
         assert agreement.least == (-5.0 if floor is None else floor)
     assert score(BoxSpatial(BoxAgreement(floor=0.0)), said("1 - 2", listed(s1=TRUE, s2=TRUE), EXACT)) == 0.0
     with pytest.raises(ValueError, match="floor must be at most 0"):
