@@ -111,10 +111,8 @@ def _locator(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None
     """What tells the boxes of an answered time: the module trained with the model, or else the recipe's detector."""
     if spatial is None:
         return None
-    width = model.network.get_input_embeddings().embedding_dim
-    grounder = load_spatial(str(spatial_folder(name) or spatial.name), width, spatial.dtype)
-    grounder.module.to(next(model.network.parameters()).device)
-    return SpatialDiscriminator(grounder, spatial.clips)
+    grounder = load_spatial(str(spatial_folder(name) or spatial.name), model.width, spatial.dtype)
+    return SpatialDiscriminator.beside(model, grounder, spatial.clips)
 
 
 def _shared_keys(options: Namespace) -> SharedKeys:

@@ -167,6 +167,13 @@ def _check_rewards(recipe: Recipe) -> None:
     for where, is_needed in needs_spatial.items():
         if is_needed and recipe.spatial is None:
             raise RecipeError(f"{where}: boxes of a spatial grounding module are needed: recipe.spatial must name one")
+    for name, stage in recipe.stages.items():
+        lora = getattr(stage, "lora", None) if hasattr(stage, "discriminator") else None
+        if recipe.rewards.needs_discriminator and lora is not None and lora.vision_tower == "adapted":
+            raise RecipeError(
+                f"stages.{name}.lora.vision_tower: must be frozen: the discriminator, which does not learn, reads the "
+                "tower's tokens, and remembers what it found in them"
+            )
 
 
 def _check_stage_names(recipe: Recipe) -> None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -34,24 +35,37 @@ TOWER_LAYERS = r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|ga
 
 
 @dataclass(frozen=True)
-class Lora:
-    """Which layers a stage adapts, and with what rank.
+class LowRank:
+    """The shape of an adapter.
 
     Attributes:
         rank: width of the low-rank update.
         alpha: the update is scaled by `alpha / rank`.
         dropout: dropout on the update's input; GRPO needs 0, or its two passes over a token disagree.
-        vision_tower: `frozen`, or `adapted`: the tower's linear layers get adapters too.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
-    vision_tower: Literal["frozen", "adapted"] = "frozen"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha < 1:
             raise ValueError(f"LoRA rank {self.rank} and alpha {self.alpha} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Lora(LowRank):
+    """Which layers of a vision-language model a stage adapts, and with what rank.
+
+    Attributes:
+        rank: see `LowRank`, as for `alpha` and `dropout`.
+        vision_tower: `frozen`, or `adapted`: the tower's linear layers get adapters too.
+    """
+
+    vision_tower: Literal["frozen", "adapted"] = "frozen"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("vision_tower", self.vision_tower, ("frozen", "adapted"))
 
 
@@ -105,7 +119,10 @@ def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
 
 
 def save_adapted(
-    adapted: AdaptedModel, folder: Path, started_from: str, beside: Callable[[Path], None] | None = None
+    adapted: AdaptedModel,
+    folder: Path,
+    started_from: str,
+    parts: Mapping[str, Callable[[Path], None]] = MappingProxyType({}),
 ) -> None:
     """Save the adapter, and what it stands on, as a folder that `load_trained` reads.
 
@@ -115,15 +132,15 @@ def save_adapted(
         adapted: the trained model.
         folder: where; replaced if it is there.
         started_from: the name or folder of the model before this adapter.
-        beside: writes what else belongs to the model into the folder.
+        parts: folders in it for what else belongs to the model, and what writes each of them.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     replaced = temporary.with_name(f"{temporary.name}.old")
     try:
         adapted.adapter.save_pretrained(temporary, save_embedding_layers=False, selected_adapters=[OWN])
         (temporary / LINEAGE_FILE).write_text(json.dumps(_lineage(started_from, folder), indent=2) + "\n")
-        if beside is not None:
-            beside(temporary)
+        for name, write in parts.items():
+            write(temporary / name)
         if folder.exists():
             folder.rename(replaced)
         temporary.rename(folder)

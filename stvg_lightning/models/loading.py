@@ -41,6 +41,15 @@ class VideoLanguageModel:
     adapters: PeftModel | None = None
 
     @property
+    def width(self) -> int:
+        """Of a token's state; those of a video's tokens are as wide."""
+        return self.network.get_input_embeddings().embedding_dim
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
     def pad_token_id(self) -> int:
         return self.encoder.processor.tokenizer.pad_token_id
 

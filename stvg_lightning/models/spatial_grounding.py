@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessor
 
+from stvg_lightning.models.adapters import LowRank
 from stvg_lightning.models.loading import DTYPES, TINY, TINY_DETECTOR_FOLDER, Dtype
 from stvg_lightning.models.spatial_layers import GlobalLocalFusion, TemporalEnhancement
 from stvg_lightning.models.spatial_tracks import corners, track_order
@@ -227,7 +228,7 @@ class SpatialGrounder:
         (folder / MODULE_FILE).write_text(json.dumps({"global_width": self.module.global_width}) + "\n")
 
 
-def adapt_detector(grounder: SpatialGrounder, rank: int, alpha: int) -> SpatialGrounder:
+def adapt_detector(grounder: SpatialGrounder, lora: LowRank) -> SpatialGrounder:
     """Freeze the detector, put LoRA into its linear layers, and leave what is new to be trained."""
     module = grounder.module
     layers = [
@@ -235,7 +236,8 @@ def adapt_detector(grounder: SpatialGrounder, rank: int, alpha: int) -> SpatialG
         for name, layer in module.named_modules()
         if name.startswith("detector.model.") and isinstance(layer, nn.Linear) and not NOT_ADAPTED.search(name)
     ]
-    adapter = get_peft_model(module, LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers))
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers)
+    adapter = get_peft_model(module, config)
     for parameter in module.new_parameters():
         parameter.requires_grad_(True)
     return replace(grounder, module=module.train(), adapter=adapter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 
 import torch
@@ -49,15 +50,15 @@ class Portion:
     collected: Collected
     questions: slice
 
-    @property
+    @cached_property
     def rollouts(self) -> Rollouts:
         return self.collected.rollouts.select(self.collected.rows(self.questions))
 
-    @property
+    @cached_property
     def batch(self) -> GroundingBatch:
         return self.collected.batch.select(self.questions)
 
-    @property
+    @cached_property
     def features(self) -> VideoFeatures:
         return self.collected.features.select(self.questions)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stvg_lightning.modules.collecting import Portion
@@ -14,21 +14,26 @@ from stvg_lightning.objectives import BatchTotals, Critic, moments_of, whitened
 
 
 @dataclass(frozen=True)
-class Credit:
-    """The advantages of a portion's completions; with a critic also its values at rollout, the returns, and the mask.
+class ValueTarget:
+    """What a critic's value head learns from a portion: values at the time of the rollout, and returns."""
 
-    Advantages have shape (rows,), with a critic (rows, tokens), as all else.
-    """
+    critic: Critic
+    old_values: Float[Tensor, "rows tokens"]
+    returns: Float[Tensor, "rows tokens"]
 
-    advantages: Tensor
-    old_values: Tensor | None = None
-    returns: Tensor | None = None
-    mask: Tensor | None = None
-
-    def value_loss(self, critic: Critic, values: Float[Tensor, "rows tokens"], totals: BatchTotals) -> Tensor:
+    def loss(
+        self, values: Float[Tensor, "rows tokens"], mask: Bool[Tensor, "rows tokens"], totals: BatchTotals
+    ) -> Float[Tensor, ""]:
         """See `Critic.value_loss`."""
-        assert self.old_values is not None and self.returns is not None and self.mask is not None
-        return critic.value_loss(values, self.old_values, self.returns, self.mask, totals)
+        return self.critic.value_loss(values, self.old_values, self.returns, mask, totals)
+
+
+@dataclass(frozen=True)
+class Credit:
+    """The advantages of a portion's completions, one for each or, with a critic, one for each token."""
+
+    advantages: Float[Tensor, " rows"] | Float[Tensor, "rows tokens"]
+    value_target: ValueTarget | None = None
 
 
 def credits_of_critic(
@@ -53,8 +58,8 @@ def credits_of_critic(
     own = torch.stack([moments_of(each, mask) for each, mask in zip(raw, masks, strict=True)]).sum(dim=0)
     moments = all_gather(own.to(raw[0].device)).reshape(-1, 3).sum(dim=0)
     return [
-        Credit(whitened(each, moments, critic.advantage_epsilon), value, each + value, mask)
-        for each, value, mask in zip(raw, values, masks, strict=True)
+        Credit(whitened(each, moments, critic.advantage_epsilon), ValueTarget(critic, value, each + value))
+        for each, value in zip(raw, values, strict=True)
     ]
 
 

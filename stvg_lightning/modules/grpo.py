@@ -54,8 +54,7 @@ class GRPO(LightningModule):
         self.adapted, self.collector, self.objective = adapted, collector, objective
         self.settings, self.optimization = settings, optimization
         self.policy = adapted.adapter
-        width = adapted.model.network.get_input_embeddings().embedding_dim
-        self.value_head = None if objective.critic is None else value_head(width)
+        self.value_head = None if objective.critic is None else value_head(adapted.model.width)
         self.pending: list[Collected] = []
         self.last_collected: list[Collected] = []
         self.rewarded_epoch: int | None = None
@@ -123,8 +122,8 @@ class GRPO(LightningModule):
             loss, made_of = self.objective.loss(
                 log_probs, rollouts.log_probs, reference, credit.advantages, rollouts.mask, totals
             )
-            if self.objective.critic is not None:
-                loss = loss + credit.value_loss(self.objective.critic, self.values(states, portion), totals)
+            if credit.value_target is not None:
+                loss = loss + credit.value_target.loss(self.values(states, portion), rollouts.mask, totals)
             check_finite(loss.detach(), self.global_step)
             backward(self, loss, last=portion is portions[-1])
             statistics.append(made_of)
@@ -170,7 +169,7 @@ class GRPO(LightningModule):
         rewards, rollouts = collected.rewards, collected.rollouts
         values: dict[str, Tensor | float] = {
             "reward/total": rewards.mean(),
-            "reward/total_spread": rewards.std(dim=1).mean(),
+            "reward/total_spread": rewards.std(dim=1, correction=0).mean(),
             "rollout/equal_groups": (rewards == rewards[:, :1]).all(dim=1).float().mean(),
             "rollout/parse_failures": collected.num_unreadable / len(collected.rewarded),
             "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),

@@ -20,6 +20,7 @@ from torch import Tensor
 from stvg_lightning.answers import Answer
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
+from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.spatial_grounding import FrameStates, SpatialGrounder
 from stvg_lightning.tubes import Box, Truth, Tube, span_seconds_to_frames
 from stvg_lightning.tubes.grid import interpolated
@@ -28,7 +29,7 @@ FRAMES_AT_ONCE = 64
 """Frames that go through the detector together."""
 
 KEPT_CLIPS = 4096
-"""Sub-clips whose boxes are kept; a question that comes back with the same answers costs nothing."""
+"""Sub-clips whose boxes are remembered, the latest ones: a time that was answered before costs nothing again."""
 
 Clip = tuple[int, ...]
 
@@ -71,6 +72,12 @@ class SpatialDiscriminator:
 
     def __post_init__(self) -> None:
         self.grounder.module.eval().requires_grad_(False)
+
+    @staticmethod
+    def beside(model: VideoLanguageModel, grounder: SpatialGrounder, sampling: ClipSampling) -> SpatialDiscriminator:
+        """On the device of the model whose video tokens it is given."""
+        grounder.module.to(model.device)
+        return SpatialDiscriminator(grounder, sampling)
 
     @torch.no_grad()
     def tubes(

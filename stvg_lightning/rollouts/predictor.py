@@ -64,7 +64,7 @@ class ModelPredictor:
         Raises:
             UnreadableVideo: a video cannot be decoded by the locator.
         """
-        device = next(self.model.network.parameters()).device
+        device = self.model.device
         batch = collate_prompts([example.prompt for example in examples], self.model.pad_token_id).to(device)
         features = encode_videos(self.model.network, batch)
         sampler = InProcessSampler(self.model)

@@ -111,6 +111,8 @@ def test_the_pair_answers_about_a_video_of_ones_own(run: Path, tmp_path: Path, s
         ("stages.samples.sampling.temperature=0", "temperature above 0"),
         ("stages.joint.settings.clip_source=gold", "clip_source"),
         ("spatial.clip.fps=2", "clips"),
+        ("stages.grpo.lora.vision_tower=adapted", "stages.grpo.lora.vision_tower: must be frozen"),
+        ("stages.joint.spatial_lora.vision_tower=adapted", "vision_tower"),
     ],
 )
 def test_wrong_keys_are_refused_before_anything_runs(override: str, message: str, stvg: Any) -> None:

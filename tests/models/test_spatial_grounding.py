@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from stvg_lightning.models import spatial_grounding
+from stvg_lightning.models.adapters import LowRank
 from stvg_lightning.models.spatial_grounding import (
     Candidates,
     FrameStates,
@@ -217,7 +218,7 @@ def test_a_query_is_one_phrase(plain: SpatialGrounder, query: str, read: str) ->
 def test_saved_with_its_adapter_and_loaded_again(
     pictures: torch.Tensor, video_tokens: torch.Tensor, tmp_path: Path
 ) -> None:
-    grounder = adapt_detector(random_grounder(WIDTH), rank=4, alpha=8)
+    grounder = adapt_detector(random_grounder(WIDTH), LowRank(rank=4, alpha=8))
     trained = {name for name, parameter in grounder.module.named_parameters() if parameter.requires_grad}
     assert all("lora_" in name or name.startswith(("fusion.", "enhancement.")) for name in trained)
     assert not any("bbox_embed" in name for name in trained) and len(trained) > 100
@@ -246,7 +247,7 @@ def test_no_detector_there(tmp_path: Path) -> None:
 
 
 def test_gradients_reach_all_that_is_trained(pictures: torch.Tensor, video_tokens: torch.Tensor) -> None:
-    grounder = adapt_detector(random_grounder(WIDTH, stirred=0.1), rank=4, alpha=8)
+    grounder = adapt_detector(random_grounder(WIDTH, stirred=0.1), LowRank(rank=4, alpha=8))
     video_tokens = video_tokens.clone().requires_grad_()
     states = grounder.module.frame_states(grounder.pixels(pictures), grounder.phrase("the cross"), video_tokens)
     found = grounder.module.candidates(states, [EVERY], SECONDS)[0]

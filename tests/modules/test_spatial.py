@@ -12,6 +12,7 @@ import torch
 from stvg_lightning.answers import timesteps
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
+from stvg_lightning.models.adapters import LowRank
 from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector
@@ -56,7 +57,7 @@ def joint(
 ) -> Any:
     adapted = stirred(adapted_copy(model))
     width = model.network.get_input_embeddings().embedding_dim
-    grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), rank=4, alpha=8)
+    grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), LowRank(rank=4, alpha=8))
     grounder.module.eval()  # without dropout, so that what is done twice is done alike
     return JointGrounding(adapted, grounder, CLIPS, preparation(model), settings, UNSHORTENED)
 

@@ -13,6 +13,7 @@ from stvg_lightning.models.adapters import (
     SPATIAL_FOLDER,
     AdaptedModel,
     Lora,
+    LowRank,
     add_adapter,
     load_trained,
     save_adapted,
@@ -106,7 +107,7 @@ class JointFineTuning:
         settings: how long, in what portions, and what the spatial module is fed.
         optimization: AdamW and its schedule, for all that is trained.
         lora: the language model's adapter.
-        spatial_lora: the detector's; its `vision_tower` has no meaning here.
+        spatial_lora: the detector's.
         detector: what the spatial module is made of: `own`, the module trained with the model that this stage begins
             with, or else the recipe's detector; or another, as in `GroupRelativePolicyOptimization`.
         start: `base`, or the stage whose model to begin with.
@@ -122,7 +123,7 @@ class JointFineTuning:
     settings: JointSettings
     optimization: Optimization
     lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
-    spatial_lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
+    spatial_lora: LowRank = field(default_factory=lambda: LowRank(rank=32, alpha=64))
     detector: str = OWN
     start: str = BASE
     machine: Machine = field(default_factory=Machine)
@@ -135,7 +136,7 @@ class JointFineTuning:
         seed_training(run.recipe.seed)
         adapted = _start(run, self.start, self.lora)
         plain = grounder_of(run, adapted.model, self.detector, self.start)
-        grounder = adapt_detector(plain, self.spatial_lora.rank, self.spatial_lora.alpha)
+        grounder = adapt_detector(plain, self.spatial_lora)
         preparation = preparation_of(run, adapted.model)
         data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
         clips = spatial_of(run).clips
@@ -143,8 +144,7 @@ class JointFineTuning:
         steps = Steps(self.settings.max_steps, self.checkpoint_every_steps)
         trainer = fit(module, data, folder, self.machine, steps)
         if trainer.is_global_zero:
-            beside = lambda model_folder: grounder.save(model_folder / SPATIAL_FOLDER)  # noqa: E731
-            save_adapted(adapted, folder / "model", run.model(self.start), beside)
+            save_adapted(adapted, folder / "model", run.model(self.start), {SPATIAL_FOLDER: grounder.save})
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ class GroupRelativePolicyOptimization:
             raise ValueError(f"GRPO needs lora.dropout 0, not {self.lora.dropout}: rollout and update must agree")
         if self.sampling.temperature == 0:
             raise ValueError("GRPO needs a temperature above 0: without chance the answers of a group are all alike")
-        self.objective.advantages(torch.zeros(1, self.settings.group_size))  # raises where the group is too small
+        if self.objective.critic is None:
+            self.objective.advantages(torch.zeros(1, self.settings.group_size))  # raises where the group is too small
 
     def __call__(self, run: Run, folder: Path) -> None:
         seed_training(run.recipe.seed)
@@ -230,9 +231,7 @@ def preparation_of(run: Run, model: VideoLanguageModel) -> Preparation:
 
 def discriminator_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> SpatialDiscriminator:
     """A frozen spatial grounding module at work beside a model; arguments and errors are those of `grounder_of`."""
-    grounder = grounder_of(run, model, which, start)
-    grounder.module.to(next(model.network.parameters()).device)
-    return SpatialDiscriminator(grounder, spatial_of(run).clips)
+    return SpatialDiscriminator.beside(model, grounder_of(run, model, which, start), spatial_of(run).clips)
 
 
 def spatial_of(run: Run) -> SpatialChoice:
@@ -262,7 +261,7 @@ def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> 
         name = str(Path(run.model(which)) / SPATIAL_FOLDER)
     else:
         name = which
-    return load_spatial(name, model.network.get_input_embeddings().embedding_dim, spatial.dtype)
+    return load_spatial(name, model.width, spatial.dtype)
 
 
 def _start(run: Run, start: str, lora: Lora) -> AdaptedModel:
