@@ -111,8 +111,8 @@ def _locator(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None
     """What tells the boxes of an answered time: the module trained with the model, or else the recipe's detector."""
     if spatial is None:
         return None
-    grounder = load_spatial(str(spatial_folder(name) or spatial.name), model.width, spatial.dtype)
-    return SpatialDiscriminator.beside(model, grounder, spatial.clips)
+    folder = str(spatial_folder(name) or spatial.name)
+    return SpatialDiscriminator(load_spatial(folder, model.width, spatial.dtype, spatial.reading), spatial.clips)
 
 
 def _shared_keys(options: Namespace) -> SharedKeys:

@@ -16,16 +16,21 @@ from yaml import YAMLError
 
 from stvg_lightning.answers import AnswerLanguage, Frames, View
 from stvg_lightning.cli.binding import RecipeError, bind
-from stvg_lightning.cli.stages.stage import BASE, Stage
+from stvg_lightning.cli.stages.stage import BASE, OWN, Stage
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
 from stvg_lightning.data.video import VideoSampling
+from stvg_lightning.models.adapters import spatial_folder
 from stvg_lightning.models.loading import TINY, TINY_DETECTOR_FOLDER, Dtype, model_folder
+from stvg_lightning.models.spatial_grounding import FrameReading
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import WeightedSum
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
+DETECTOR_KEYS = {"detector", "discriminator"}
+"""Keys of stages that name a detector: `own`, `base`, a stage, a folder or a hub name."""
+
 SOME_FRAMES = Frames((0, 1), 64, 48, 64, 48, fps=2.0, num_frames=2)
 """A view for languages that read nothing without one."""
 
@@ -54,11 +59,13 @@ class SpatialChoice:
         name: `tiny`, a folder, or a hub name such as `IDEA-Research/grounding-dino-base`.
         dtype: precision of the weights in memory.
         clips: which frames of a sub-clip it reads.
+        reading: how these go through it.
     """
 
     name: str
     dtype: Dtype = "float32"
     clips: ClipSampling = field(default_factory=ClipSampling)
+    reading: FrameReading = field(default_factory=FrameReading)
 
 
 @dataclass(frozen=True)
@@ -150,30 +157,44 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     recipe: Recipe = bind(Recipe, values, "recipe")
     _check_stage_names(recipe)
     _check_rewards(recipe)
+    _check_spatial(recipe)
     return recipe
 
 
 def _check_rewards(recipe: Recipe) -> None:
-    """Refuse rewards that no answer of this recipe can earn, and a spatial module that is needed and not named."""
+    """Refuse rewards that no answer of this recipe can earn."""
     nothing_said = recipe.answer.read("", View(recipe.markers.kind, SOME_FRAMES))
     try:
         recipe.rewards.check_earnable(nothing_said, recipe.markers.draw)
     except ValueError as error:
         raise RecipeError(f"recipe.rewards: {error}") from error
-    needs_spatial = {
-        "recipe.rewards": recipe.rewards.needs_discriminator,
-        **{f"stages.{name}": getattr(stage, "needs_spatial", False) for name, stage in recipe.stages.items()},
-    }
-    for where, is_needed in needs_spatial.items():
-        if is_needed and recipe.spatial is None:
-            raise RecipeError(f"{where}: boxes of a spatial grounding module are needed: recipe.spatial must name one")
+
+
+def _check_spatial(recipe: Recipe) -> None:
+    """Refuse a spatial module that is needed and not named, and what it cannot be used with."""
+    rewards, is_trained = recipe.rewards.needs_discriminator, False
     for name, stage in recipe.stages.items():
-        lora = getattr(stage, "lora", None) if hasattr(stage, "discriminator") else None
-        if recipe.rewards.needs_discriminator and lora is not None and lora.vision_tower == "adapted":
+        if getattr(stage, "needs_spatial", False):
+            is_trained = True
+            _check_is_named(recipe, f"stages.{name}")
+        lora = getattr(stage, "lora", None)
+        if rewards and hasattr(stage, "discriminator") and lora and lora.vision_tower == "adapted":
             raise RecipeError(
                 f"stages.{name}.lora.vision_tower: must be frozen: the discriminator, which does not learn, reads the "
                 "tower's tokens, and remembers what it found in them"
             )
+    if rewards:
+        _check_is_named(recipe, "recipe.rewards")
+    if is_trained and recipe.spatial is not None and recipe.spatial.dtype != "float32":
+        raise RecipeError(
+            f"recipe.spatial.dtype: a module that is trained needs weights in float32, not {recipe.spatial.dtype}: "
+            "its adapter is merged into them (`machine.precision` may be bf16-mixed)"
+        )
+
+
+def _check_is_named(recipe: Recipe, where: str) -> None:
+    if recipe.spatial is None:
+        raise RecipeError(f"{where}: boxes of a spatial grounding module are needed: recipe.spatial must name one")
 
 
 def _check_stage_names(recipe: Recipe) -> None:
@@ -182,9 +203,10 @@ def _check_stage_names(recipe: Recipe) -> None:
     for name, stage in recipe.stages.items():
         named = {"models": tuple(getattr(stage, "models", ())), "seconds_of": tuple(getattr(stage, "seconds_of", ()))}
         named["start"] = (stage.start,) if hasattr(stage, "start") else ()
-        # A detector may be named by folder or hub name; where a stage has that name, it is meant.
-        for key in ("discriminator", "detector"):
-            named[key] = (getattr(stage, key),) if getattr(stage, key, None) in recipe.stages else ()
+        for key in DETECTOR_KEYS:
+            chosen = getattr(stage, key, OWN)
+            is_stage = chosen != OWN and (chosen in recipe.stages or not _is_detector(chosen))
+            named[key] = (chosen,) if is_stage else ()
         for key, others in named.items():
             for other in others:
                 if other not in earlier:
@@ -192,6 +214,11 @@ def _check_stage_names(recipe: Recipe) -> None:
                         f"stages.{name}.{key}: there is no stage {other!r} before it; choose from {', '.join(earlier)}"
                     )
         earlier.append(name)
+
+
+def _is_detector(name: str) -> bool:
+    """Whether a text names a detector and no stage: a folder, a hub name with its owner, or the bundled one."""
+    return name == TINY or "/" in name or Path(name).is_dir()
 
 
 def fingerprint(values: Mapping[str, Any], stage: str) -> str:
@@ -204,10 +231,18 @@ def fingerprint(values: Mapping[str, Any], stage: str) -> str:
     shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
     contents = {text: content for text in _strings([shared, stages]) if (content := _content(text)) is not None}
     model = _model_content(values["model"]["name"])
-    detector = values["spatial"]["name"] if values.get("spatial") else None
-    parts = {"shared": shared, "stages": list(stages.items()), "contents": contents, "model": model}
-    if detector is not None:
-        parts["detector"] = _model_content(str(TINY_DETECTOR_FOLDER) if detector == TINY else detector)
+    detectors = []
+    if values.get("spatial"):
+        own = spatial_folder(values["model"]["name"])
+        detectors += [values["spatial"]["name"]] + ([str(own)] if own else [])
+        detectors += [stage[key] for stage in stages.values() for key in sorted(DETECTOR_KEYS & stage.keys())]
+    parts = {
+        "shared": shared,
+        "stages": list(stages.items()),
+        "contents": contents,
+        "model": model,
+        "detectors": [_detector_content(name) for name in detectors],
+    }
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -230,6 +265,10 @@ def _content(text: str) -> str | None:
         if (Path(text) / MANIFEST_NAME).is_file():
             return load_manifest(Path(text)).content_hash
     return None
+
+
+def _detector_content(name: str) -> str | None:
+    return _model_content(str(TINY_DETECTOR_FOLDER) if name == TINY else name)
 
 
 def _model_content(name: str) -> str | None:

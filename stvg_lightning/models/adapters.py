@@ -25,7 +25,7 @@ from torch import nn
 from stvg_lightning.models.loading import TINY, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
 from stvg_lightning.tubes.choices import check_choice
 
-OWN = "default"
+STAGE_ADAPTER = "default"
 """What peft calls the adapter that a stage trains; those of earlier stages are called after their place."""
 
 LINEAGE_FILE = "stvg_model.json"
@@ -35,38 +35,30 @@ TOWER_LAYERS = r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|ga
 
 
 @dataclass(frozen=True)
-class LowRank:
-    """The shape of an adapter.
+class Lora:
+    """Which layers of a vision-language model a stage adapts, and with what rank.
 
     Attributes:
         rank: width of the low-rank update.
         alpha: the update is scaled by `alpha / rank`.
         dropout: dropout on the update's input; GRPO needs 0, or its two passes over a token disagree.
+        vision_tower: `frozen`, or `adapted`: the tower's linear layers get adapters too.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(f"LoRA rank {self.rank} and alpha {self.alpha} must be at least 1")
-
-
-@dataclass(frozen=True)
-class Lora(LowRank):
-    """Which layers of a vision-language model a stage adapts, and with what rank.
-
-    Attributes:
-        rank: see `LowRank`, as for `alpha` and `dropout`.
-        vision_tower: `frozen`, or `adapted`: the tower's linear layers get adapters too.
-    """
-
     vision_tower: Literal["frozen", "adapted"] = "frozen"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_rank(self.rank, self.alpha)
         check_choice("vision_tower", self.vision_tower, ("frozen", "adapted"))
+
+
+def check_rank(rank: int, alpha: int) -> None:
+    """Refuse an adapter without width or scale."""
+    if rank < 1 or alpha < 1:
+        raise ValueError(f"LoRA rank {rank} and alpha {alpha} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
         adapter = get_peft_model(model.network, config)
     else:
         adapter = model.adapters
-        adapter.add_adapter(OWN, config)
+        adapter.add_adapter(STAGE_ADAPTER, config)
         _activate_all(adapter)
     adapter.train()
     return AdaptedModel(wrap_model(adapter.get_base_model(), model.encoder), adapter, settings)
@@ -137,7 +129,7 @@ def save_adapted(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     replaced = temporary.with_name(f"{temporary.name}.old")
     try:
-        adapted.adapter.save_pretrained(temporary, save_embedding_layers=False, selected_adapters=[OWN])
+        adapted.adapter.save_pretrained(temporary, save_embedding_layers=False, selected_adapters=[STAGE_ADAPTER])
         (temporary / LINEAGE_FILE).write_text(json.dumps(_lineage(started_from, folder), indent=2) + "\n")
         for name, write in parts.items():
             write(temporary / name)
@@ -190,7 +182,7 @@ def spatial_folder(name: str) -> Path | None:
 
 
 def _earlier(adapter: PeftModel) -> list[str]:
-    return [name for name in adapter.peft_config if name != OWN]
+    return [name for name in adapter.peft_config if name != STAGE_ADAPTER]
 
 
 def _drop_nothing(adapter: PeftModel) -> None:
@@ -202,9 +194,9 @@ def _drop_nothing(adapter: PeftModel) -> None:
 
 def _activate_all(adapter: PeftModel) -> None:
     """Every adapter takes part; only the stage's own is trained."""
-    adapter.base_model.set_adapter([*_earlier(adapter), OWN])
+    adapter.base_model.set_adapter([*_earlier(adapter), STAGE_ADAPTER])
     for name, parameter in adapter.named_parameters():
-        parameter.requires_grad_("lora_" in name and f".{OWN}." in name)
+        parameter.requires_grad_("lora_" in name and f".{STAGE_ADAPTER}." in name)
 
 
 def _lineage(started_from: str, folder: Path) -> dict[str, str]:

@@ -1,8 +1,12 @@
 """SARL-STG's spatial grounding module: Grounding DINO on the frames of a sub-clip, with the whole video and time.
 
-Each frame gives the detector's N candidates, a score and a box each; they are put into the order of tracks, so that
-candidate `n` of all frames is one thing. What a frame gives does not depend on the clip that it stands in, but for the
-enhancement over time: frames are read once, and clips of them compared many times.
+Each frame gives the detector's candidates, a score and a box each, the best 100; they are put into the order of tracks,
+so that candidate `n` of all frames is one thing. What a frame gives does not depend on the clip that it stands in, but
+for the order of tracks and the enhancement over time: frames are read once, and clips of them compared many times.
+
+Its names: the *detector* is transformers' Grounding DINO; the *module* is the detector with GLFFM and TEM inside; a
+*grounder* is a module with its tokenizer and image processor; a *discriminator* (`rollouts/discriminator.py`) is a
+frozen grounder at work, which tells boxes for answered times, to rewards and to predictions.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoImageProcessor
 
-from stvg_lightning.models.adapters import LowRank
+from stvg_lightning.models.adapters import check_rank
 from stvg_lightning.models.loading import DTYPES, TINY, TINY_DETECTOR_FOLDER, Dtype
 from stvg_lightning.models.spatial_layers import GlobalLocalFusion, TemporalEnhancement
 from stvg_lightning.models.spatial_tracks import corners, track_order
@@ -36,6 +41,29 @@ MAX_CANDIDATES = 100
 
 NOT_ADAPTED = re.compile(r"bbox_embed|class_embed|enc_output")
 """Layers without LoRA: the heads, and what chooses the proposals, which no gradient reaches."""
+
+
+@dataclass(frozen=True)
+class FrameReading:
+    """How frames go through the detector; of this only their size changes what is found.
+
+    Attributes:
+        shortest_side_pixels: frames are resized to it, and their longest side is cut in proportion; None: as the
+            detector's own image processor does, 800 and 1333 for those of the paper.
+        frames_at_once: frames that go through together.
+        recompute_activations: training keeps nothing of the detector's passes but their ends, and computes the rest
+            again for the gradient: memory for `frames_at_once` frames instead of a whole sub-clip's.
+    """
+
+    shortest_side_pixels: int | None = None
+    frames_at_once: int = 16
+    recompute_activations: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("shortest_side_pixels", "frames_at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
 
 
 @dataclass(frozen=True)
@@ -51,23 +79,39 @@ class Phrase:
 
 @dataclass(frozen=True)
 class FrameStates:
-    """What the detector makes of frames by themselves: its decoder's last states, and what its heads need."""
+    """What the detector makes of frames by themselves: the states of a layer of its decoder, and what its heads need.
+
+    Attributes:
+        hidden: what the layer gives.
+        references: the boxes that it started from.
+        text: the sentence, as the encoder leaves it.
+        layer: which one, counted from the last: -1, -2 and so on.
+    """
 
     hidden: Float[Tensor, "frames candidates width"]
     references: Float[Tensor, "frames candidates 4"]
     text: Float[Tensor, "frames tokens width"]
+    layer: int = -1
 
     def select(self, frames: Sequence[int]) -> FrameStates:
         """The states of some frames, by their places."""
         places = torch.tensor(frames, device=self.hidden.device)
-        return FrameStates(self.hidden[places], self.references[places], self.text[places])
+        return replace(self, hidden=self.hidden[places], references=self.references[places], text=self.text[places])
 
     def reordered(self, order: Int[Tensor, "frames chosen"]) -> FrameStates:
         """Each frame's candidates in an order of its own, all of them or some."""
         hidden, references = (
             torch.take_along_dim(each, order[..., None], dim=1) for each in (self.hidden, self.references)
         )
-        return FrameStates(hidden, references, self.text)
+        return replace(self, hidden=hidden, references=references)
+
+    @classmethod
+    def joined(cls, parts: Sequence[FrameStates]) -> FrameStates:
+        """Those of frames that went through the detector one part after another."""
+        hidden, references, text = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("hidden", "references", "text")
+        )
+        return cls(hidden, references, text, parts[0].layer)
 
 
 @dataclass(frozen=True)
@@ -114,20 +158,29 @@ class SpatialGroundingModule(nn.Module):
         pixels: Float[Tensor, "frames 3 height width"],
         phrase: Phrase,
         video_tokens: Float[Tensor, "tokens global_width"],
-    ) -> FrameStates:
+        num_layers: int = 1,
+    ) -> tuple[FrameStates, ...]:
         """Read frames one by one.
 
         Args:
             pixels: frames of one video, all of one size, as its processor makes them.
             phrase: the sentence.
             video_tokens: the language model's tokens of the whole video.
+            num_layers: of the decoder, counted from its end.
+
+        Returns:
+            The states of each layer, the last one first.
         """
-        with self._asking(video_tokens):
+        with self._fusing(video_tokens):
             output = self.detector.model(pixels, phrase.input_ids.expand(len(pixels), -1), return_dict=True)
-        # The last layer's boxes start from the one before it; a decoder of one layer, from the encoder's proposals.
-        references = torch.stack([output.init_reference_points, *output.intermediate_reference_points.unbind(1)])[-2]
-        states = FrameStates(output.last_hidden_state, references, output.encoder_last_hidden_state_text)
-        return self._best(states, MAX_CANDIDATES)
+        # A layer's boxes start from those of the layer before it, the first layer's from the encoder's proposals.
+        references = [output.init_reference_points, *output.intermediate_reference_points.unbind(1)]
+        text = output.encoder_last_hidden_state_text
+        states = [
+            FrameStates(output.intermediate_hidden_states[:, layer], references[layer - 1], text, layer)
+            for layer in range(-1, -1 - num_layers, -1)
+        ]
+        return tuple(self._best(each, MAX_CANDIDATES) for each in states)
 
     def candidates(
         self, states: FrameStates, clips: Sequence[Sequence[int]], seconds: Sequence[float]
@@ -142,46 +195,39 @@ class SpatialGroundingModule(nn.Module):
         device = states.hidden.device
         times = torch.tensor(seconds, dtype=torch.float32, device=device)
         places = [torch.tensor(clip, device=device) for clip in clips]
-        tracked = [self._tracked(states.select(clip)) for clip in clips]
+        tracked = [self.in_tracks(states.select(clip)) for clip in clips]
         hidden = pad_sequence([each.hidden for each in tracked], batch_first=True)
         since = pad_sequence([times[place] - times[place[0]] for place in places], batch_first=True)
         is_frame = pad_sequence([torch.ones_like(place, dtype=torch.bool) for place in places], batch_first=True)
         enhanced = self.enhancement(hidden, since.to(hidden.dtype), is_frame)
         return [
-            self._heads(one[: len(each.hidden)], each.references, each.text)
+            self.plain_candidates(replace(each, hidden=one[: len(each.hidden)]))
             for one, each in zip(enhanced, tracked, strict=True)
         ]
 
-    @torch.no_grad()
-    def _plain(self, states: FrameStates) -> Candidates:
-        """What the detector's heads make of frames before they are compared."""
-        return self._heads(states.hidden, states.references, states.text)
+    def plain_candidates(self, states: FrameStates) -> Candidates:
+        """The detector's own heads on a layer's states: of its scores for each token, marks included, the highest."""
+        every = torch.ones(states.text.shape[:2], dtype=torch.bool, device=states.text.device)
+        logits = self.detector.class_embed[states.layer](states.hidden, states.text, every).max(dim=-1).values
+        start = torch.special.logit(states.references, eps=1e-5)
+        return Candidates(logits, (self.detector.bbox_embed[states.layer](states.hidden) + start).sigmoid())
+
+    def in_tracks(self, states: FrameStates) -> FrameStates:
+        """A clip's candidates in the order of tracks."""
+        with torch.no_grad():
+            plain = self.plain_candidates(states)
+        return states.reordered(track_order(plain.logits.sigmoid(), plain.boxes_cxcywh))
 
     def _best(self, states: FrameStates, count: int) -> FrameStates:
         """The candidates of each frame with the highest scores; all, in their own order, where there are no more."""
         if states.hidden.shape[1] <= count:
             return states
-        return states.reordered(self._plain(states).logits.topk(count, dim=1).indices)
-
-    def _tracked(self, states: FrameStates) -> FrameStates:
-        """A clip's candidates in the order of tracks."""
-        plain = self._plain(states)
-        return states.reordered(track_order(plain.logits.sigmoid(), plain.boxes_cxcywh))
-
-    def _heads(
-        self,
-        hidden: Float[Tensor, "frames candidates width"],
-        references: Float[Tensor, "frames candidates 4"],
-        text: Float[Tensor, "frames tokens width"],
-    ) -> Candidates:
-        """The detector's own heads: of its scores for each word the highest counts."""
-        every = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        logits = self.detector.class_embed[-1](hidden, text, every).max(dim=-1).values
-        boxes = (self.detector.bbox_embed[-1](hidden) + torch.special.logit(references, eps=1e-5)).sigmoid()
-        return Candidates(logits, boxes)
+        with torch.no_grad():
+            scores = self.plain_candidates(states).logits
+        return states.reordered(scores.topk(count, dim=1).indices)
 
     @contextmanager
-    def _asking(self, video_tokens: Float[Tensor, "tokens global_width"]) -> Iterator[None]:
+    def _fusing(self, video_tokens: Float[Tensor, "tokens global_width"]) -> Iterator[None]:
         """Let the detector's encoder receive fused features."""
 
         def fuse(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -198,15 +244,37 @@ class SpatialGroundingModule(nn.Module):
 
 @dataclass(frozen=True)
 class SpatialGrounder:
-    """The module, and what prepares its input; `adapter` is the detector's, where it is being trained."""
+    """The module, and what prepares its input; `adapter` is the module's, where it is being trained."""
 
     module: SpatialGroundingModule
     tokenizer: Any
     image_processor: GroundingDinoImageProcessor
+    reading: FrameReading = FrameReading()
     adapter: PeftModel | None = None
 
+    def read(
+        self,
+        frames: UInt8[Tensor, "frames height width 3"],
+        query: str,
+        video_tokens: Float[Tensor, "tokens global_width"],
+        num_layers: int = 1,
+    ) -> tuple[FrameStates, ...]:
+        """Frames as the detector reads them, on the module's device and in its precision; see `frame_states`."""
+        weights = next(self.module.parameters())
+        phrase, tokens = self.phrase(query).to(weights.device), video_tokens.to(weights)
+        is_recomputed = self.reading.recompute_activations and torch.is_grad_enabled()
+        parts = []
+        for some in frames.split(self.reading.frames_at_once):
+            pixels = self.pixels(some.to(weights.device)).to(weights)
+            given = pixels, phrase, tokens, num_layers
+            if is_recomputed:
+                parts.append(checkpoint(self.module.frame_states, *given, use_reentrant=False))
+            else:
+                parts.append(self.module.frame_states(*given))
+        return tuple(map(FrameStates.joined, zip(*parts, strict=True)))
+
     def phrase(self, query: str) -> Phrase:
-        """A query as one phrase: small letters, and a full stop nowhere but at its end."""
+        """A query as one phrase: lower case, and a full stop nowhere but at its end."""
         text = re.sub(r"[.?!]+", " ", query.lower())
         return Phrase(torch.tensor(self.tokenizer(f"{' '.join(text.split())}.")["input_ids"]))
 
@@ -228,7 +296,25 @@ class SpatialGrounder:
         (folder / MODULE_FILE).write_text(json.dumps({"global_width": self.module.global_width}) + "\n")
 
 
-def adapt_detector(grounder: SpatialGrounder, lora: LowRank) -> SpatialGrounder:
+@dataclass(frozen=True)
+class DetectorLora:
+    """An adapter in the detector's linear layers.
+
+    Attributes:
+        rank: width of the low-rank update.
+        alpha: the update is scaled by `alpha / rank`.
+        dropout: dropout on the update's input.
+    """
+
+    rank: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank, self.alpha)
+
+
+def adapt_detector(grounder: SpatialGrounder, lora: DetectorLora) -> SpatialGrounder:
     """Freeze the detector, put LoRA into its linear layers, and leave what is new to be trained."""
     module = grounder.module
     layers = [
@@ -243,13 +329,16 @@ def adapt_detector(grounder: SpatialGrounder, lora: LowRank) -> SpatialGrounder:
     return replace(grounder, module=module.train(), adapter=adapter)
 
 
-def load_spatial(name: str, global_width: int, dtype: Dtype = "float32") -> SpatialGrounder:
-    """Load a detector by name or folder; a trained module comes with what was inserted, any other with nothing new.
+def load_spatial(
+    name: str, global_width: int, dtype: Dtype = "float32", reading: FrameReading | None = None
+) -> SpatialGrounder:
+    """Load a detector by name or folder, with GLFFM and TEM: as they were trained, or new, changing nothing yet.
 
     Args:
         name: `tiny` for the bundled detector, a folder, or a hub name such as `IDEA-Research/grounding-dino-base`.
         global_width: width of the language model's video tokens.
         dtype: precision of the weights.
+        reading: how frames go through it.
 
     Raises:
         FileNotFoundError: no detector there.
@@ -270,4 +359,9 @@ def load_spatial(name: str, global_width: int, dtype: Dtype = "float32") -> Spat
             raise ValueError(f"{name} was trained with video tokens of width {width}, and these are {global_width}")
         missing, unexpected = module.load_state_dict(load_file(Path(place) / INSERTIONS_FILE), strict=False)
         assert not unexpected and all(key.startswith("detector.") for key in missing), (unexpected, missing)
-    return SpatialGrounder(module.eval(), tokenizer, image_processor)
+    reading = reading or FrameReading()
+    if reading.shortest_side_pixels is not None:
+        before, shortest = image_processor.size, reading.shortest_side_pixels
+        longest = round(shortest * before["longest_edge"] / before["shortest_edge"])
+        image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
+    return SpatialGrounder(module.eval(), tokenizer, image_processor, reading)

@@ -114,15 +114,20 @@ class Collector:
             taken = self.discriminator.take_cost()
             spent = {"discriminator": taken.seconds, "reward": spent["reward"] - taken.seconds}
             cost = taken.per_rollout(len(rewarded))
+        totals = torch.tensor([answer.total for answer in rewarded], device=rollouts.mask.device)
         return Collected(
-            batch,
-            features,
-            rollouts,
-            rewarded,
-            torch.tensor([answer.total for answer in rewarded], device=rollouts.mask.device).view(-1, self.group_size),
-            sum(bool(missing_parts(a, truth)) for group, truth in zip(answers, batch.truths) for a in group),
-            {**before, **rollouts.seconds, **spent},
-            cost,
+            batch=batch,
+            features=features,
+            rollouts=rollouts,
+            rewarded=rewarded,
+            rewards=totals.view(-1, self.group_size),
+            num_unreadable=sum(
+                bool(missing_parts(answer, truth))
+                for group, truth in zip(answers, batch.truths, strict=True)
+                for answer in group
+            ),
+            seconds={**before, **rollouts.seconds, **spent},
+            cost=cost,
         )
 
     def encode(self, batch: GroundingBatch) -> VideoFeatures:
@@ -142,7 +147,7 @@ class Collector:
         if self.discriminator is None:
             return [None] * len(batch)
         return [
-            self.discriminator.tubes(group, truth, video, tokens) if truth.boxes_xyxy else None
+            self.discriminator.tubes(group, truth, video, tokens) if truth.has_place else None
             for group, truth, video, tokens in zip(answers, batch.truths, batch.videos, features.tokens, strict=True)
         ]
 

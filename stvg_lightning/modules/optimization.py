@@ -71,10 +71,28 @@ def rate_factor(step: int, max_steps: int, settings: Optimization) -> float:
     return 1.0 - progress if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimization, max_steps: int) -> dict:
-    """What `configure_optimizers` returns: AdamW over the trainable parameters, its rate set at every step."""
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    settings: Optimization,
+    max_steps: int,
+    others: Iterable[nn.Parameter] = (),
+    rate_of_others: float | None = None,
+) -> dict:
+    """What `configure_optimizers` returns: AdamW over the trainable parameters, its rate set at every step.
+
+    Args:
+        parameters: frozen ones are left out.
+        settings: AdamW's, and the schedule.
+        max_steps: optimiser steps that the schedule is laid over.
+        others: further parameters.
+        rate_of_others: the largest rate of these; that of `settings` where None.
+    """
+    groups = [
+        {"params": [parameter for parameter in group if parameter.requires_grad], "lr": rate}
+        for group, rate in ((parameters, settings.learning_rate), (others, rate_of_others or settings.learning_rate))
+    ]
+    trained = [group for group in groups if group["params"]]
+    optimizer = torch.optim.AdamW(trained, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, max_steps, settings))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,7 +1,9 @@
 """SARL-STG's first stage: the language model learns when, the spatial grounding module where, together.
 
-The loss is `5 * L_ce + 2 * (L_1 + L_giou) + 1 * L_cls`. The module is not fed what the language model answers but the
-true time, moved at random by 0 to 64 frames of the original video (supplement, section 5.3).
+The loss is `5 * L_ce + 2 * (L_1 + L_giou) + 1 * L_cls`; the spatial part is summed over the layers of the detector's
+decoder, as Grounding DINO's own is: trained at its end alone, its boxes got worse on the synthetic world (LOG.md). The
+module is not fed what the language model answers but the true time, moved at random by 0 to 64 frames of the original
+video (supplement, section 5.3).
 """
 
 from __future__ import annotations
@@ -54,7 +56,11 @@ class JointSettings:
         clip_source: what the spatial module is fed: the true time `shifted` at random, the `true` time, or the time
             `predicted` by the language model as it is; the last two are the paper's ablations (supplement, table 8).
         largest_shift_frames: of the original video, to either side.
+        every_layer: the spatial losses are summed over all layers of the detector's decoder, as those are with which
+            Grounding DINO is trained; otherwise the last one's boxes alone are trained, and those that they start
+            from drift.
         text_weight, box_weight, class_weight: of the three losses.
+        spatial_learning_rate: the spatial module's, where it is another than the language model's.
         max_new_tokens: of a predicted time's answer.
         seed: of the shifts; the recipe's where None.
     """
@@ -63,9 +69,11 @@ class JointSettings:
     micro_batch_size: int | None = None
     clip_source: ClipSource = "shifted"
     largest_shift_frames: int = 64
+    every_layer: bool = True
     text_weight: float = 5.0
     box_weight: float = 2.0
     class_weight: float = 1.0
+    spatial_learning_rate: float | None = None
     max_new_tokens: int = 256
     seed: int | None = None
 
@@ -74,6 +82,8 @@ class JointSettings:
         check_choice("clip_source", self.clip_source, get_args(ClipSource))
         if self.largest_shift_frames < 0:
             raise ValueError(f"largest_shift_frames must be at least 0, not {self.largest_shift_frames}")
+        if self.spatial_learning_rate is not None and not self.spatial_learning_rate > 0:
+            raise ValueError(f"spatial_learning_rate must be above 0, not {self.spatial_learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -124,19 +134,22 @@ class JointGrounding(LightningModule):
             totals = {name: loss.detach() + totals.get(name, 0.0) for name, loss in losses.items()}
         gradient_norm = guarded_step(self, self.optimization)
         self.trainer.datamodule.note_done(batch)
-        self.log_dict({f"joint/{name}": total for name, total in totals.items()}, prog_bar=True, sync_dist=True)
+        self.log_dict({f"joint/{name}": total for name, total in totals.items()}, sync_dist=True)
+        self.log("loss", totals["loss"], prog_bar=True, logger=False)
         self.log("joint/gradient_norm", gradient_norm)
         self.log("joint/learning_rate", self.lr_schedulers().get_last_lr()[0])
 
     def losses(self, batch: GroundingBatch, num_tokens: float, num_questions: float) -> dict[str, Tensor]:
-        """The part of a portion of the batch in its losses: `loss` is the weighted sum of the others.
+        """The part of a portion of the batch in its losses.
+
+        `loss` is the weighted sum of `text`, of the last layer's `l1`, `giou` and `focal`, and of `earlier_layers`;
+        `questions_with_clip` is the share of questions that taught the spatial module anything.
 
         Args:
             batch: the portion.
             num_tokens: gold answers' tokens in the whole batch, by which `text` is divided.
             num_questions: questions in the whole batch, by which the spatial losses are divided.
         """
-        settings = self.settings
         with torch.set_grad_enabled(not self.adapted.tower_is_frozen):
             features = encode_videos(self.adapted.model.network, batch.prompts)
         clips = self.true_clips(batch, features)
@@ -147,11 +160,25 @@ class JointGrounding(LightningModule):
         trained = [parameter for parameter in self.spatial.parameters() if parameter.requires_grad]
         nothing = torch.stack([parameter.sum() for parameter in trained]).sum() * 0.0
         l1, giou, focal = (
-            torch.stack([nothing, *(getattr(loss, name) for loss in place)]).sum() / num_questions
+            torch.stack([nothing, *(getattr(last, name) for last, *_ in place)]).sum() / num_questions
             for name in ("l1", "giou", "focal")
         )
-        loss = settings.text_weight * text + settings.box_weight * (l1 + giou) + settings.class_weight * focal
-        return {"loss": loss, "text": text, "l1": l1, "giou": giou, "focal": focal}
+        earlier = [self._weighted(each) for _, *layers in place for each in layers]
+        earlier_layers = torch.stack([nothing, *earlier]).sum() / num_questions
+        loss = self.settings.text_weight * text + self._weighted(SpatialLoss(l1, giou, focal)) + earlier_layers
+        with_clip = torch.tensor(len(place) / num_questions, device=self.device)
+        return {
+            "loss": loss,
+            "text": text,
+            "l1": l1,
+            "giou": giou,
+            "focal": focal,
+            "earlier_layers": earlier_layers,
+            "questions_with_clip": with_clip,
+        }
+
+    def _weighted(self, loss: SpatialLoss) -> Tensor:
+        return self.settings.box_weight * (loss.l1 + loss.giou) + self.settings.class_weight * loss.focal
 
     def negative_log_likelihood(self, batch: GroundingBatch, features: VideoFeatures) -> Tensor:
         """Summed over the gold answers' tokens, end tokens included."""
@@ -163,17 +190,18 @@ class JointGrounding(LightningModule):
         features: VideoFeatures,
         clips: dict[int, TrueClip],
         pictures: Sequence[Future[UInt8[Tensor, "frames height width 3"]]],
-    ) -> list[SpatialLoss]:
-        """The spatial module's losses, one for each question that has a sub-clip with a true box."""
+    ) -> list[list[SpatialLoss]]:
+        """The spatial module's losses for each question with a true box in its sub-clip: layers, the last one first."""
+        num_layers = self.spatial.detector.config.decoder_layers if self.settings.every_layer else 1
         losses = []
         for (index, clip), decoded in zip(clips.items(), pictures, strict=True):
             truth = batch.truths[index]
-            pixels = self.grounder.pixels(decoded.result().to(self.device))
-            phrase = self.grounder.phrase(truth.query).to(self.device)
-            states = self.spatial.frame_states(pixels, phrase, features.tokens[index])
+            last, *earlier = self.grounder.read(decoded.result(), truth.query, features.tokens[index], num_layers)
             seconds = [frame / truth.fps for frame in clip.frames]
-            candidates = self.spatial.candidates(states, [range(len(clip.frames))], seconds)[0]
-            losses.append(spatial_loss(candidates, clip.boxes_xyxy.to(self.device), clip.has_box.to(self.device)))
+            found = self.spatial.candidates(last, [range(len(clip.frames))], seconds)
+            found += [self.spatial.plain_candidates(self.spatial.in_tracks(states)) for states in earlier]
+            true, has_box = clip.boxes_xyxy.to(self.device), clip.has_box.to(self.device)
+            losses.append([spatial_loss(candidates, true, has_box) for candidates in found])
         return losses
 
     def true_clips(self, batch: GroundingBatch, features: VideoFeatures) -> dict[int, TrueClip]:
@@ -222,7 +250,8 @@ class JointGrounding(LightningModule):
         return tokens, questions
 
     def configure_optimizers(self) -> dict:
-        return make_optimizer(self.parameters(), self.optimization, self.settings.max_steps)
+        steps, rate = self.settings.max_steps, self.settings.spatial_learning_rate
+        return make_optimizer(self.policy.parameters(), self.optimization, steps, self.spatial.parameters(), rate)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["state_dict"] = trainable_state(self)

@@ -53,13 +53,18 @@ class RewardContext:
 class RewardTerm(Protocol):
     """One term of a reward: called with a group of answers to one question, it gives one value for each.
 
-    A value lies in `[low, high]`, or is None where the term does not apply to the question. A term may
-    also have `setup()`, called before a training and before an evaluation; `on_epoch_start(epoch)`; `state_dict()` with
-    `load_state_dict(state)`, if it keeps anything that a resumed run needs; `check_weights(terms)`, to
-    warn of weights that defeat it; `needs`, dotted fields of `Answer` that a language fills whatever was said;
-    `needs_markers`, whether it can be earned only where labels are drawn; `needs_discriminator`, whether it looks at
-    `context.discriminator_boxes`; and `notes(answer, truth)`, name -> number, always of the same names, of which
-    trainings log the means.
+    A value lies in `[low, high]`, or is None where the term does not apply to the question.
+
+    A term may have more:
+
+    - `setup()`: called before a training and before an evaluation.
+    - `on_epoch_start(epoch)`: called before each epoch of a training.
+    - `state_dict()` and `load_state_dict(state)`: what a resumed run needs of it.
+    - `check_weights(terms)`: warns of weights that defeat it; `terms` are name -> (term, weight).
+    - `needs`: dotted fields of `Answer` that a language fills whatever was said; others are refused with the recipe.
+    - `needs_markers`: whether it can be earned only where labels are drawn.
+    - `needs_discriminator`: whether it looks at `context.discriminator_boxes`, so that a discriminator runs.
+    - `notes(answer, truth)`: name -> number, always of the same names, of which trainings log the means.
     """
 
     @property
@@ -79,7 +84,7 @@ def reward(function: Callable[..., Any]) -> RewardTerm: ...
 
 @overload
 def reward(
-    *, low: float = 0.0, high: float = 1.0, needs: Sequence[str] = ()
+    *, low: float = 0.0, high: float = 1.0, needs: Sequence[str] = (), needs_discriminator: bool = False
 ) -> Callable[[Callable[..., Any]], RewardTerm]: ...
 
 
@@ -89,6 +94,7 @@ def reward(
     low: float | int = 0.0,
     high: float | int = 1.0,
     needs: Sequence[str] = (),
+    needs_discriminator: bool = False,
 ) -> Any:
     """Make a reward term of a plain function that scores one answer.
 
@@ -98,7 +104,8 @@ def reward(
             and `discriminator_boxes` then hold one entry.
         low: smallest value it returns.
         high: largest value it returns.
-        needs: see `RewardTerm`.
+        needs: see `RewardTerm`, as for `needs_discriminator`.
+        needs_discriminator: whether it looks at `context.discriminator_boxes`.
 
     Returns:
         The term; the plain function stays reachable as its `__wrapped__`.
@@ -117,7 +124,7 @@ def reward(
     if not low < high:
         raise ValueError(f"a reward's low must be below its high, not {low} and {high}")
     if function is None:
-        return functools.partial(reward, low=low, high=high, needs=needs)
+        return functools.partial(reward, low=low, high=high, needs=needs, needs_discriminator=needs_discriminator)
     num_arguments = len(inspect.signature(function).parameters)
     if num_arguments not in (2, 3):
         raise ValueError(
@@ -135,6 +142,7 @@ def reward(
         return values
 
     term.low, term.high, term.needs = float(low), float(high), tuple(needs)  # type: ignore[attr-defined]
+    term.needs_discriminator = needs_discriminator  # type: ignore[attr-defined]
     return term
 
 

@@ -26,9 +26,9 @@ class DynamicSpatioTemporal:
 
     Attributes:
         alpha: see `mode`; 2 in the paper.
-        mode: `power` is the printed formula. `scale` is `tIoU + alpha * tIoU * sIoU`: with alpha 0 the paper's table
-            equals its row "temporal only" and with alpha 1 its row "fixed", as this form does and the printed one
-            does not. `fixed` is `tIoU + tIoU * sIoU`, `temporal` is tIoU alone, whatever alpha.
+        mode: `power` is the printed formula. `scale` is `tIoU + alpha * tIoU * sIoU`: the paper's row for alpha 0
+            equals its row "temporal only", which fits this form, where the printed one gives `tIoU + sIoU`. `fixed`
+            is `tIoU + tIoU * sIoU`, what both are with alpha 1; `temporal` is tIoU alone, whatever alpha.
 
     Raises:
         ValueError: a negative alpha, or an unknown mode.
@@ -63,15 +63,19 @@ class DynamicSpatioTemporal:
         overlaps = temporal_iou(answers, truth, context)
         tubes = context.discriminator_boxes
         if tubes is None:
-            if self.mode != "temporal" and truth.task == "stvg" and truth.boxes_xyxy:
-                raise ValueError("place is rewarded by a spatial discriminator's boxes, and there are none")
+            if self.needs_discriminator and truth.has_place:
+                raise ValueError(
+                    "place is rewarded by a spatial discriminator's boxes, and there are none: give each completion "
+                    "its boxes_xyxy, or reward time alone (mode: temporal)"
+                )
             tubes = [None] * len(answers)
         rewards: list[float | None] = []
         for answer, overlap, tube in zip(answers, overlaps, tubes, strict=True):
             if overlap is None:
                 rewards.append(None)
             else:
-                rewards.append(overlap + self._place_weight(overlap) * discriminator_siou(answer, truth, tube))
+                place = discriminator_siou(answer, truth, tube) if truth.has_place else 0.0
+                rewards.append(overlap + self._place_weight(overlap) * place)
         return rewards
 
     def _place_weight(self, overlap: float) -> float:

@@ -20,13 +20,9 @@ from torch import Tensor
 from stvg_lightning.answers import Answer
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
-from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.spatial_grounding import FrameStates, SpatialGrounder
+from stvg_lightning.models.spatial_grounding import SpatialGrounder
 from stvg_lightning.tubes import Box, Truth, Tube, span_seconds_to_frames
 from stvg_lightning.tubes.grid import interpolated
-
-FRAMES_AT_ONCE = 64
-"""Frames that go through the detector together."""
 
 KEPT_CLIPS = 4096
 """Sub-clips whose boxes are remembered, the latest ones: a time that was answered before costs nothing again."""
@@ -72,12 +68,6 @@ class SpatialDiscriminator:
 
     def __post_init__(self) -> None:
         self.grounder.module.eval().requires_grad_(False)
-
-    @staticmethod
-    def beside(model: VideoLanguageModel, grounder: SpatialGrounder, sampling: ClipSampling) -> SpatialDiscriminator:
-        """On the device of the model whose video tokens it is given."""
-        grounder.module.to(model.device)
-        return SpatialDiscriminator(grounder, sampling)
 
     @torch.no_grad()
     def tubes(
@@ -131,7 +121,10 @@ class SpatialDiscriminator:
     ) -> list[dict[int, Box]]:
         frames = sorted(set().union(*clips))
         places = {frame: place for place, frame in enumerate(frames)}
-        states = self._states(frames, truth, video, video_tokens)
+        # Nobody else moves the module: it is data to a training, and no part of what is trained.
+        self.grounder.module.to(video_tokens.device)
+        pictures = torch.from_numpy(decode_frames(video, frames, truth.fps).frames)
+        (states,) = self.grounder.read(pictures, truth.query, video_tokens)
         candidates = self.grounder.module.candidates(
             states, [[places[frame] for frame in clip] for clip in clips], [frame / truth.fps for frame in frames]
         )
@@ -141,16 +134,6 @@ class SpatialDiscriminator:
             {frame: (x1, y1, x2, y2) for frame, (x1, y1, x2, y2) in zip(clip, track, strict=True)}
             for clip, track in zip(clips, tracks, strict=True)
         ]
-
-    def _states(self, frames: Sequence[int], truth: Truth, video: bytes | Path, video_tokens: Tensor) -> FrameStates:
-        weights = next(self.grounder.module.parameters())
-        pictures = torch.from_numpy(decode_frames(video, frames, truth.fps).frames)
-        phrase = self.grounder.phrase(truth.query).to(weights.device)
-        parts = [
-            self.grounder.module.frame_states(self.grounder.pixels(part).to(weights), phrase, video_tokens.to(weights))
-            for part in pictures.split(FRAMES_AT_ONCE)
-        ]
-        return FrameStates(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
     def _start_memory(self) -> float:
         if torch.cuda.is_available():

@@ -48,6 +48,11 @@ class Truth:
         return None if self.span_frames is None else span_frames_to_seconds(self.span_frames, self.fps)
 
     @property
+    def has_place(self) -> bool:
+        """Whether it asks for a place and tells the true one: not where only the time is asked for."""
+        return self.task != "temporal" and bool(self.boxes_xyxy)
+
+    @property
     def duration_seconds(self) -> float:
         return self.num_frames / self.fps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from stvg_lightning.models import spatial_grounding
-from stvg_lightning.models.adapters import LowRank
 from stvg_lightning.models.spatial_grounding import (
     Candidates,
+    DetectorLora,
+    FrameReading,
     FrameStates,
     SpatialGrounder,
     adapt_detector,
@@ -55,7 +57,7 @@ def video_tokens() -> torch.Tensor:
 @torch.no_grad()
 def states_of(grounder: SpatialGrounder, pictures: torch.Tensor, video_tokens: torch.Tensor) -> FrameStates:
     phrase = grounder.phrase("The red circle moves left.")
-    return grounder.module.frame_states(grounder.pixels(pictures), phrase, video_tokens)
+    return grounder.module.frame_states(grounder.pixels(pictures), phrase, video_tokens)[0]
 
 
 @torch.no_grad()
@@ -218,7 +220,7 @@ def test_a_query_is_one_phrase(plain: SpatialGrounder, query: str, read: str) ->
 def test_saved_with_its_adapter_and_loaded_again(
     pictures: torch.Tensor, video_tokens: torch.Tensor, tmp_path: Path
 ) -> None:
-    grounder = adapt_detector(random_grounder(WIDTH), LowRank(rank=4, alpha=8))
+    grounder = adapt_detector(random_grounder(WIDTH), DetectorLora(rank=4, alpha=8))
     trained = {name for name, parameter in grounder.module.named_parameters() if parameter.requires_grad}
     assert all("lora_" in name or name.startswith(("fusion.", "enhancement.")) for name in trained)
     assert not any("bbox_embed" in name for name in trained) and len(trained) > 100
@@ -241,15 +243,48 @@ def test_saved_with_its_adapter_and_loaded_again(
         load_spatial(str(tmp_path), 32)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_frames_in_parts_are_as_frames_at_once(
+    pictures: torch.Tensor, video_tokens: torch.Tensor, recompute: bool
+) -> None:
+    gradients, found = [], []
+    weights = torch.randn(64, generator=torch.Generator().manual_seed(1))
+    for reading in (FrameReading(), FrameReading(frames_at_once=2, recompute_activations=recompute)):
+        plain = replace(random_grounder(WIDTH, stirred=0.1), reading=reading)
+        torch.manual_seed(0)
+        grounder = adapt_detector(plain, DetectorLora(rank=4, alpha=8))
+        layers = grounder.read(pictures, "the red circle moves left", video_tokens, num_layers=3)
+        assert [states.layer for states in layers] == [-1, -2, -3]
+        sum((states.hidden * weights).sum() for states in layers).backward()
+        trained = [p for p in grounder.module.parameters() if p.grad is not None]
+        gradients.append(torch.cat([p.grad.flatten() for p in trained]))
+        found.append(layers)
+    for once, parted in zip(*found, strict=True):
+        assert_close(parted.hidden, once.hidden, atol=1e-5)
+        assert_close(parted.references, once.references, atol=1e-6)
+    assert gradients[0].norm() > 0
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 1e-5
+
+
+def test_the_size_of_frames(pictures: torch.Tensor, tmp_path: Path) -> None:
+    plain = random_grounder(WIDTH)
+    plain.save(tmp_path)
+    assert plain.pixels(pictures).shape[-2:] == (48, 64)
+    smaller = load_spatial(str(tmp_path), WIDTH, reading=FrameReading(shortest_side_pixels=32))
+    assert smaller.pixels(pictures).shape[-2:] == (24, 32)
+    with pytest.raises(ValueError, match="shortest_side_pixels must be at least 1"):
+        FrameReading(shortest_side_pixels=0)
+
+
 def test_no_detector_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no Grounding DINO at"):
         load_spatial(str(tmp_path / "nothing"), WIDTH)
 
 
 def test_gradients_reach_all_that_is_trained(pictures: torch.Tensor, video_tokens: torch.Tensor) -> None:
-    grounder = adapt_detector(random_grounder(WIDTH, stirred=0.1), LowRank(rank=4, alpha=8))
+    grounder = adapt_detector(random_grounder(WIDTH, stirred=0.1), DetectorLora(rank=4, alpha=8))
     video_tokens = video_tokens.clone().requires_grad_()
-    states = grounder.module.frame_states(grounder.pixels(pictures), grounder.phrase("the cross"), video_tokens)
+    (states,) = grounder.module.frame_states(grounder.pixels(pictures), grounder.phrase("the cross"), video_tokens)
     found = grounder.module.candidates(states, [EVERY], SECONDS)[0]
     (found.boxes_cxcywh.square().sum() + F.logsigmoid(found.logits).sum()).backward()
     trained = {name: p for name, p in grounder.module.named_parameters() if p.requires_grad}

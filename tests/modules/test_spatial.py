@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from stvg_lightning.answers import timesteps
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
-from stvg_lightning.models.adapters import LowRank
+from stvg_lightning.models.detection_loss import all_detections
 from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector
+from stvg_lightning.models.spatial_grounding import Candidates, DetectorLora, SpatialGrounder, adapt_detector
 from stvg_lightning.models.spatial_loss import spatial_loss
+from stvg_lightning.models.spatial_tracks import track_order
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
 from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
@@ -57,7 +59,7 @@ def joint(
 ) -> Any:
     adapted = stirred(adapted_copy(model))
     width = model.network.get_input_embeddings().embedding_dim
-    grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), LowRank(rank=4, alpha=8))
+    grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), DetectorLora(rank=4, alpha=8))
     grounder.module.eval()  # without dropout, so that what is done twice is done alike
     return JointGrounding(adapted, grounder, CLIPS, preparation(model), settings, UNSHORTENED)
 
@@ -75,6 +77,21 @@ def model(models: dict[str, VideoLanguageModel]) -> VideoLanguageModel:
     return models["qwen3_vl"]
 
 
+def plain_layers(module: Any, pixels: Tensor, query: str, video_tokens: Tensor) -> list[Candidates]:
+    """What each layer of the decoder finds, in tracks, by the code that trains detectors from nothing."""
+    phrase = module.grounder.phrase(query)
+    ids = phrase.input_ids.expand(len(pixels), -1)
+    with module.spatial._fusing(video_tokens):
+        _, *layers = all_detections(module.spatial.detector, pixels, ids, torch.ones_like(ids, dtype=torch.bool))
+    found = []
+    for layer in layers:
+        logits = layer.logits.max(dim=-1).values
+        order = track_order(logits.sigmoid(), layer.boxes_cxcywh)
+        boxes = torch.take_along_dim(layer.boxes_cxcywh, order[..., None], dim=1)
+        found.append(Candidates(torch.take_along_dim(logits, order, dim=1), boxes))
+    return found
+
+
 def test_the_loss_is_the_papers_sum(
     model: VideoLanguageModel, world_shards: Path, world_samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
@@ -83,21 +100,35 @@ def test_the_loss_is_the_papers_sum(
     with torch.no_grad():
         features = encode_videos(module.adapted.model.network, batch.prompts)
         text = module.negative_log_likelihood(batch, features) / batch.gold_answers.mask.sum()
-        l1 = giou = focal = torch.zeros(())
+        l1 = giou = focal = earlier = torch.zeros(())
         for sample, tokens in zip(world_samples[:4], features.tokens, strict=True):
             truth = sample.truth
             frames = CLIPS.frames_of(truth.span_frames, truth.fps, truth.num_frames)
             pixels = module.grounder.pixels(torch.from_numpy(decode_frames(sample.video, frames, truth.fps).frames))
-            states = module.spatial.frame_states(pixels, module.grounder.phrase(truth.query), tokens)
+            (states,) = module.spatial.frame_states(pixels, module.grounder.phrase(truth.query), tokens)
             found = module.spatial.candidates(states, [range(len(frames))], [frame / truth.fps for frame in frames])[0]
             true = torch.tensor([truth.boxes_xyxy[frame] for frame in frames]) / 128
             loss = spatial_loss(found, true, torch.ones(len(frames), dtype=torch.bool))
             l1, giou, focal = l1 + loss.l1 / 4, giou + loss.giou / 4, focal + loss.focal / 4
+            for layer in plain_layers(module, pixels, truth.query, tokens)[:-1]:
+                loss = spatial_loss(layer, true, torch.ones(len(frames), dtype=torch.bool))
+                earlier = earlier + (2 * (loss.l1 + loss.giou) + loss.focal) / 4
     train(module, data(model, world_shards), tmp_path, 1)
     curves = {name: curve[0][1] for name, curve in curves_of(tmp_path).items() if name.startswith("joint/")}
-    expected = {"text": text, "l1": l1, "giou": giou, "focal": focal, "loss": 5 * text + 2 * (l1 + giou) + focal}
+    expected = {"text": text, "l1": l1, "giou": giou, "focal": focal, "earlier_layers": earlier}
+    expected["loss"] = 5 * text + 2 * (l1 + giou) + focal + earlier
+    assert earlier > 0 and curves["joint/questions_with_clip"] == 1
     for name, value in expected.items():
         assert_close(curves[f"joint/{name}"], value, rtol=1e-5)
+
+
+def test_the_last_layer_alone(model: VideoLanguageModel, world_shards: Path, tmp_path: Path) -> None:
+    module = joint(model, replace(TRUE_TIME, every_layer=False))
+    train(module, data(model, world_shards), tmp_path, 1)
+    curves = {name: curve[0][1] for name, curve in curves_of(tmp_path).items()}
+    parts = [curves[f"joint/{name}"] for name in ("text", "l1", "giou", "focal")]
+    assert curves["joint/earlier_layers"] == 0
+    assert_close(curves["joint/loss"], sum(weight * part for weight, part in zip((5, 2, 2, 1), parts)), rtol=1e-5)
 
 
 def test_portions_add_up_to_the_whole_batch(model: VideoLanguageModel, world_shards: Path, tmp_path: Path) -> None:

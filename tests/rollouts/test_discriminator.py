@@ -42,7 +42,7 @@ def test_a_group_gets_what_each_answer_gets_alone(
         frames = CLIPS.frames_of((round(start * 8), max(round(end * 8), round(start * 8) + 1)), 8.0, 40)
         assert tube is not None and tuple(tube) == frames
         pictures = torch.from_numpy(decode_frames(sample.video, frames, 8.0).frames)
-        states = module.frame_states(grounder.pixels(pictures), grounder.phrase(sample.truth.query), video_tokens)
+        (states,) = module.frame_states(grounder.pixels(pictures), grounder.phrase(sample.truth.query), video_tokens)
         alone = module.candidates(states, [range(len(frames))], [frame / 8 for frame in frames])[0]
         assert_close(list(tube.values()), alone.best_track().clamp(0, 1) * 128, atol=1e-4)
     assert tubes[0] is tubes[2]

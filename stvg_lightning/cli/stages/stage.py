@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stvg_lightning.cli.recipe import Recipe
 
 BASE = "base"
+OWN = "own"
 DONE_FILE = "done.json"
 
 

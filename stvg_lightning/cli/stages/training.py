@@ -1,4 +1,4 @@
-"""The training stages: a LoRA cold start, and GRPO."""
+"""The training stages: a LoRA cold start, SARL-STG's joint training of time and place, and GRPO."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 
-from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
+from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, OWN, Run, stage_seconds
 from stvg_lightning.models.adapters import (
     SPATIAL_FOLDER,
     AdaptedModel,
     Lora,
-    LowRank,
     add_adapter,
     load_trained,
     save_adapted,
     spatial_folder,
 )
-from stvg_lightning.models.spatial_grounding import SpatialGrounder, adapt_detector, load_spatial
+from stvg_lightning.models.spatial_grounding import DetectorLora, SpatialGrounder, adapt_detector, load_spatial
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
@@ -35,7 +34,6 @@ from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
 
 Seeded = TypeVar("Seeded", Loading, GRPOSettings, JointSettings)
-OWN = "own"
 
 if TYPE_CHECKING:
     from stvg_lightning.cli.recipe import SpatialChoice
@@ -108,8 +106,7 @@ class JointFineTuning:
         optimization: AdamW and its schedule, for all that is trained.
         lora: the language model's adapter.
         spatial_lora: the detector's.
-        detector: what the spatial module is made of: `own`, the module trained with the model that this stage begins
-            with, or else the recipe's detector; or another, as in `GroupRelativePolicyOptimization`.
+        detector: what the spatial module is made of; see `grounder_of`.
         start: `base`, or the stage whose model to begin with.
         machine: devices and precision.
         checkpoint_every_steps: optimiser steps between two checkpoints.
@@ -123,7 +120,7 @@ class JointFineTuning:
     settings: JointSettings
     optimization: Optimization
     lora: Lora = field(default_factory=lambda: Lora(rank=32, alpha=64))
-    spatial_lora: LowRank = field(default_factory=lambda: LowRank(rank=32, alpha=64))
+    spatial_lora: DetectorLora = field(default_factory=DetectorLora)
     detector: str = OWN
     start: str = BASE
     machine: Machine = field(default_factory=Machine)
@@ -160,9 +157,8 @@ class GroupRelativePolicyOptimization:
         objective: the loss; `use:` one of stvg_lightning.objectives.
         lora: the adapter.
         start: `base`, or the stage whose model to begin with; that model is the reference policy.
-        discriminator: which spatial grounding module the rewards' boxes are from, where a reward looks at them: `own`,
-            the one trained with the model that this stage begins with; `base`, the recipe's detector as it is; a
-            stage, or a name or folder of another detector.
+        discriminator: which spatial grounding module the rewards' boxes are from, where a reward looks at them; see
+            `grounder_of`.
         machine: devices and precision.
         checkpoint_every_steps: optimiser steps between two checkpoints.
     """
@@ -231,7 +227,7 @@ def preparation_of(run: Run, model: VideoLanguageModel) -> Preparation:
 
 def discriminator_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> SpatialDiscriminator:
     """A frozen spatial grounding module at work beside a model; arguments and errors are those of `grounder_of`."""
-    return SpatialDiscriminator.beside(model, grounder_of(run, model, which, start), spatial_of(run).clips)
+    return SpatialDiscriminator(grounder_of(run, model, which, start), spatial_of(run).clips)
 
 
 def spatial_of(run: Run) -> SpatialChoice:
@@ -246,8 +242,10 @@ def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> 
     Args:
         run: its recipe has a `spatial` detector.
         model: whose video tokens it is given.
-        which: see `GroupRelativePolicyOptimization`.
-        start: the stage, or `base`, that `own` is looked up from.
+        which: `own`, the one trained with the model of `start`, or with one before it; `base`, the recipe's detector
+            as it is; a stage, for the one trained there or before; or the folder or hub name of another detector.
+            Where no stage has trained any, `own` and a stage mean the recipe's detector.
+        start: the stage whose model is at work, or `base`.
 
     Raises:
         FileNotFoundError: no detector there.
@@ -258,10 +256,10 @@ def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> 
     elif which == BASE:
         name = spatial.name
     elif which in run.recipe.stages:
-        name = str(Path(run.model(which)) / SPATIAL_FOLDER)
+        name = str(spatial_folder(run.model(which)) or spatial.name)
     else:
         name = which
-    return load_spatial(name, model.width, spatial.dtype)
+    return load_spatial(name, model.width, spatial.dtype, spatial.reading)
 
 
 def _start(run: Run, start: str, lora: Lora) -> AdaptedModel:
