@@ -15,6 +15,7 @@ from stvg_lightning.tubes import Truth
 
 TASKS = ("stvg", "temporal")
 
+_TEMPLATE = re.compile(r"[0-9]+(?:\.[0-9]+)? to [0-9]+(?:\.[0-9]+)?", re.ASCII)
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 _ANY_TAG = re.compile(r"</?(?:think|timestep|answer)>", re.IGNORECASE)
 
@@ -72,7 +73,8 @@ def read(text: str, view: View | None = None) -> Answer:
     """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
 
     The last `<answer>...</answer>` counts. The template is kept where the text is one `<think>`, perhaps one
-    `<timestep>`, and one `<answer>`, and the answer two times of which the first comes before the second.
+    `<timestep>`, and one `<answer>`, and the answer `[start] to [end]`, the first before the second. A time that is
+    written otherwise is read all the same, but the template is not kept.
 
     Returns:
         The answer; its thought is what stands in `<think>` and `<timestep>`, on lines of their own.
@@ -89,12 +91,13 @@ def read(text: str, view: View | None = None) -> Answer:
         return Answer(text, thought=thought, problems=("no <answer>...</answer>",), names_objects=False)
     span = read_span(" ".join(content.split()), 0, to_the_end=True)
     problems = () if span else (f"{content[:40]!r} is not two times in seconds",)
+    in_template = _TEMPLATE.fullmatch(content.strip()) is not None
     in_order = is_row_of_tags(text, "think", "answer") or is_row_of_tags(text, "think", "timestep", "answer")
     return Answer(
         text,
         span_seconds=span,
         thought=thought,
-        well_formed=in_order and span is not None and span[0] < span[1],
+        well_formed=in_order and in_template and span is not None and span[0] < span[1],
         problems=problems,
         names_objects=False,
     )

@@ -9,7 +9,7 @@ import re
 import sys
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.rewards import RewardContext, WeightedSum
-from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes import Truth, Tube
 from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_predictions, read_truths
 
 if TYPE_CHECKING:
@@ -122,6 +122,16 @@ def score(options: Namespace) -> int:
     return 0
 
 
+def _check_boxes(answers: Sequence[Answer], boxes: Sequence[Tube | None], truth: Truth) -> None:
+    """Refuse a group in which an answer that needs boxes has none; other completions of the file have theirs."""
+    for answer, tube in zip(answers, boxes, strict=True):
+        if tube is None and answer.span_seconds is not None and truth.has_place:
+            raise ValueError(
+                f"a completion of {truth.id!r} has no boxes_xyxy, and others have them: place is rewarded by boxes "
+                f"({answer.text[:60]!r})"
+            )
+
+
 def reward(options: Namespace) -> int:
     """`stvg reward`."""
     files, overrides = split_arguments(options.recipe)
@@ -138,6 +148,8 @@ def reward(options: Namespace) -> int:
         view = _view(truths[id_], recipe.video, recipe.markers.kind)
         answers = [recipe.answer.read(completions[index].text, view) for index in indices]
         boxes = [completions[index].boxes_xyxy for index in indices] if any_boxes else None
+        if boxes is not None and recipe.rewards.needs_discriminator:
+            _check_boxes(answers, boxes, truths[id_])
         context = RewardContext(progress=1.0, discriminator_boxes=boxes)  # as at the end of a training
         scored = recipe.rewards.score(answers, truths[id_], context)
         for index, rewarded in zip(indices, scored, strict=True):

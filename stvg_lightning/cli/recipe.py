@@ -24,7 +24,7 @@ from stvg_lightning.models.adapters import spatial_folder
 from stvg_lightning.models.loading import TINY, TINY_DETECTOR_FOLDER, Dtype, model_folder
 from stvg_lightning.models.spatial_grounding import FrameReading
 from stvg_lightning.prompting import Markers
-from stvg_lightning.rewards import WeightedSum
+from stvg_lightning.rewards import OverlongPenalty, WeightedSum
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
@@ -157,6 +157,7 @@ def bind_recipe(values: Mapping[str, Any]) -> Recipe:
     recipe: Recipe = bind(Recipe, values, "recipe")
     _check_stage_names(recipe)
     _check_rewards(recipe)
+    _check_lengths(recipe)
     _check_spatial(recipe)
     return recipe
 
@@ -168,6 +169,20 @@ def _check_rewards(recipe: Recipe) -> None:
         recipe.rewards.check_earnable(nothing_said, recipe.markers.draw)
     except ValueError as error:
         raise RecipeError(f"recipe.rewards: {error}") from error
+
+
+def _check_lengths(recipe: Recipe) -> None:
+    """Refuse a penalty on long completions that is not laid out for the length that is sampled."""
+    penalties = [term for term, _ in recipe.rewards.terms.values() if isinstance(term, OverlongPenalty)]
+    for name, stage in recipe.stages.items():
+        if not hasattr(stage, "objective") or not hasattr(stage, "sampling"):
+            continue
+        for penalty in penalties:
+            if penalty.max_tokens != stage.sampling.max_new_tokens:
+                raise RecipeError(
+                    f"stages.{name}.sampling.max_new_tokens is {stage.sampling.max_new_tokens}, and a reward's "
+                    f"max_tokens {penalty.max_tokens}: the penalty on long completions must end where they do"
+                )
 
 
 def _check_spatial(recipe: Recipe) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from stvg_lightning.answers import Frames
 from stvg_lightning.tubes import Clip, Truth
+
+MAX_FRAMES_APART = 1
+"""How many frames an annotation may count more or fewer than its video holds: counters differ at the end."""
 
 LARGEST_RATE_DIFFERENCE = 0.02
 """As a share: files of varying rate state a mean, and 29.97 is often written as 30."""
@@ -184,6 +187,9 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
         frame_indices: 0-based frame numbers in order of showing, ascending; repeats are allowed.
         fps: the video's rate, kept with the clip.
 
+    Where the video ends just before the last chosen frame, by no more than shards allow (`MAX_FRAMES_APART`), its own
+    last frame stands in.
+
     Raises:
         UnreadableVideo: broken data, or the video ends before the last chosen frame.
         FileNotFoundError: the path does not exist.
@@ -200,7 +206,7 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
         with _open(video) as container:
             stream = _video_stream(container, video)
             stream.thread_type = "AUTO"
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in _with_stand_in(container.decode(stream), frame_indices[-1]):
                 if index in places:
                     picture = frame.to_ndarray(format="rgb24")
                     if frames is None:
@@ -218,6 +224,15 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
             f"{_name(video)} ends early: frame {max(places)} was wanted, {len(places) - num_found} frames are missing"
         )
     return Clip(frames, tuple(frame_indices), fps)
+
+
+def _with_stand_in(frames: Iterable[av.VideoFrame], last_wanted: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames with their numbers; behind the end their last one once more, if that alone is missing."""
+    index, frame = -1, None
+    for index, frame in enumerate(frames):
+        yield index, frame
+    if frame is not None and index < last_wanted <= index + MAX_FRAMES_APART:
+        yield last_wanted, frame
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:

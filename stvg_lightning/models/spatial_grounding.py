@@ -199,7 +199,7 @@ class SpatialGroundingModule(nn.Module):
         hidden = pad_sequence([each.hidden for each in tracked], batch_first=True)
         since = pad_sequence([times[place] - times[place[0]] for place in places], batch_first=True)
         is_frame = pad_sequence([torch.ones_like(place, dtype=torch.bool) for place in places], batch_first=True)
-        enhanced = self.enhancement(hidden, since.to(hidden.dtype), is_frame)
+        enhanced = self.enhancement(hidden, since, is_frame)
         return [
             self.plain_candidates(replace(each, hidden=one[: len(each.hidden)]))
             for one, each in zip(enhanced, tracked, strict=True)

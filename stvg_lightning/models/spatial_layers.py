@@ -22,7 +22,7 @@ TIME_STEP_SECONDS = 0.1
 
 
 class GlobalLocalFusion(nn.Module):
-    """The GLFFM: each position of each frame asks the whole video, then large features correct small ones.
+    """The GLFFM: each position of each frame asks the whole video, then coarse levels are added to finer ones.
 
     Args:
         width: of the detector's features.
@@ -58,16 +58,16 @@ class GlobalLocalFusion(nn.Module):
             level_shapes: height and width of each level, the largest map first.
             video_tokens: what the language model's vision projector makes of the whole video.
         """
-        asked = self.projection(_at_most(video_tokens, MAX_GLOBAL_TOKENS)).expand(len(features), -1, -1)
+        video = self.projection(_at_most(video_tokens, MAX_GLOBAL_TOKENS)).expand(len(features), -1, -1)
         sizes = [height * width for height, width in level_shapes]
         levels = zip(features.split(sizes, dim=1), positions.split(sizes, dim=1), strict=True)
         fused = [
-            level + attention(norm(level) + place, asked, asked, need_weights=False)[0]
+            level + attention(norm(level) + place, video, video, need_weights=False)[0]
             for (level, place), norm, attention in zip(levels, self.norms, self.attentions, strict=True)
         ]
         for index in reversed(range(len(fused) - 1)):
-            above = _as_map(fused[index + 1], level_shapes[index + 1])
-            enlarged = F.interpolate(above, size=level_shapes[index], mode="nearest")
+            coarser = _as_map(fused[index + 1], level_shapes[index + 1])
+            enlarged = F.interpolate(coarser, size=level_shapes[index], mode="nearest")
             fused[index] = fused[index] + self.downward[index](enlarged).flatten(2).transpose(1, 2)
         return torch.cat(fused, dim=1)
 
@@ -107,7 +107,7 @@ class TemporalEnhancement(nn.Module):
         clips, frames, candidates, width = states.shape
         by_candidate = states.transpose(1, 2).reshape(clips * candidates, frames, width)
         normed = self.norms[0](by_candidate)
-        timed = normed + time_embedding(seconds, width).repeat_interleave(candidates, dim=0)
+        timed = normed + time_embedding(seconds, width).to(normed).repeat_interleave(candidates, dim=0)
         is_padding = ~is_frame.repeat_interleave(candidates, dim=0)
         seen, _ = self.along_time(timed, timed, normed, key_padding_mask=is_padding, need_weights=False)
         by_frame = (by_candidate + seen).view(clips, candidates, frames, width).transpose(1, 2)

@@ -45,10 +45,14 @@ class Collected:
 
 @dataclass(frozen=True)
 class Portion:
-    """Some neighbouring questions of a collected batch: what goes through the model together."""
+    """Some neighbouring questions of a collected batch: what goes through the model together.
+
+    One that does not teach goes through with a weight of 0: it keeps a process in step that has nothing to learn from.
+    """
 
     collected: Collected
     questions: slice
+    teaches: bool = True
 
     @cached_property
     def rollouts(self) -> Rollouts:

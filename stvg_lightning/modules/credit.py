@@ -35,6 +35,12 @@ class Credit:
     advantages: Float[Tensor, " rows"] | Float[Tensor, "rows tokens"]
     value_target: ValueTarget | None = None
 
+    def by_completion(self, mask: Bool[Tensor, "rows tokens"]) -> Float[Tensor, " rows"]:
+        """One advantage for each completion: the mean over its tokens, where these have their own."""
+        if self.advantages.ndim == 1:
+            return self.advantages
+        return (self.advantages * mask).sum(dim=1) / mask.sum(dim=1)
+
 
 def credits_of_critic(
     critic: Critic,

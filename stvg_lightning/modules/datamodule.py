@@ -83,6 +83,10 @@ class GroundingData(LightningDataModule):
 
     def train_dataloader(self) -> EndlessBatches:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if len(self.folder) < world_size:
+            raise ValueError(
+                f"{self.folder.directory} holds {len(self.folder)} samples, and there are {world_size} processes"
+            )
         settings = self.loading
         stream = ShardStream(
             self.folder.directory,

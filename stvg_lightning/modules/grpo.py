@@ -57,6 +57,7 @@ class GRPO(LightningModule):
         self.value_head = None if objective.critic is None else value_head(adapted.model.width)
         self.pending: list[Collected] = []
         self.last_collected: list[Collected] = []
+        self.last_credited: list[tuple[Portion, Credit]] = []
         self.rewarded_epoch: int | None = None
 
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> None:
@@ -75,7 +76,7 @@ class GRPO(LightningModule):
             if update == 0:
                 # Later updates differ from the rollout because the policy has moved: that is no error.
                 self.log("rollout/log_prob_gap", log_prob_gap, sync_dist=True, reduce_fx="max")
-        self.last_collected = collected
+        self.last_collected, self.last_credited = collected, list(zip(portions, credits, strict=True))
         self.trainer.datamodule.note_done(batch)
         self.log_update(statistics, gradient_norm, perf_counter() - started)
 
@@ -84,14 +85,15 @@ class GRPO(LightningModule):
         if not self.settings.drops_equal_groups or len(self.pending) > self.settings.refill_batches:
             return False
         differ = sum(int((each.rewards != each.rewards[:, :1]).any(dim=1).sum()) for each in self.pending)
-        counts = self.all_gather(torch.tensor([differ, wanted], device=self.device)).reshape(-1, 2).sum(dim=0)
-        return bool(counts[0] < counts[1])
+        # Each process learns from questions of its own: what one has too many does not fill the gaps of another.
+        missing = torch.tensor([max(wanted - differ, 0)], device=self.device)
+        return bool(self.all_gather(missing).sum() > 0)
 
     def portions(self, collected: Sequence[Collected]) -> list[Portion]:
-        """What an update learns from, at least one portion: every process takes part in every update."""
+        """What an update learns from; a stand-in where that is nothing: every process takes part in every update."""
         size = self.settings.micro_batch_prompts
         found = portions_of(collected, size, self.settings.drops_equal_groups, most=len(collected[0].batch))
-        return found or [Portion(collected[0], slice(0, 1))]
+        return found or [Portion(collected[0], slice(0, 1), teaches=False)]
 
     def credits(self, portions: Sequence[Portion]) -> list[Credit]:
         """What each completion, or each of its tokens, is credited with (STVG-R1, equation 7; or the critic's)."""
@@ -125,6 +127,8 @@ class GRPO(LightningModule):
             if credit.value_target is not None:
                 loss = loss + credit.value_target.loss(self.values(states, portion), rollouts.mask, totals)
             check_finite(loss.detach(), self.global_step)
+            if not portion.teaches:
+                loss = loss * 0.0
             backward(self, loss, last=portion is portions[-1])
             statistics.append(made_of)
             gap = max(gap, float((log_probs.detach() - rollouts.log_probs).abs().max()))
@@ -148,7 +152,9 @@ class GRPO(LightningModule):
     def values(self, states: Float[Tensor, "rows tokens width"], portion: Portion) -> Float[Tensor, "rows tokens"]:
         """What the value head expects before each token."""
         assert self.value_head is not None
-        return self.value_head(states.float())[..., 0].masked_fill(~portion.rollouts.mask, 0.0)
+        # In bfloat16 values and returns of neighbouring rewards would be the same numbers.
+        with torch.autocast(states.device.type, enabled=False):
+            return self.value_head(states.float())[..., 0].masked_fill(~portion.rollouts.mask, 0.0)
 
     def _log_probs(
         self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts
@@ -158,10 +164,12 @@ class GRPO(LightningModule):
 
     def _totals(self, portions: Sequence[Portion]) -> BatchTotals:
         """Sequences and tokens over all processes, divided by their number: gradients are averaged over processes."""
-        masks = [portion.rollouts.mask for portion in portions]
+        masks = [portion.rollouts.mask for portion in portions if portion.teaches]
         own = [sum(len(mask) for mask in masks), sum(int(mask.sum()) for mask in masks)]
         counts = self.all_gather(torch.tensor(own, dtype=torch.float32, device=self.device))
-        sequences, tokens = counts.float().reshape(-1, 2).mean(dim=0).tolist()
+        counts = counts.float().reshape(-1, 2)
+        # Where no process has anything to learn from, whatever is divided by them is 0 all the same.
+        sequences, tokens = counts.mean(dim=0).clamp(min=1 / len(counts)).tolist()
         return BatchTotals(sequences, tokens, self.collector.sampling.max_new_tokens)
 
     def log_rollouts(self, collected: Collected) -> None:

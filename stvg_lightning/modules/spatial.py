@@ -125,6 +125,8 @@ class JointGrounding(LightningModule):
         self.decoders = ThreadPoolExecutor(4)
 
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> None:
+        # The detector has dropout: a step that is done again after a kill must draw what it drew before.
+        torch.manual_seed(zlib.crc32(f"{self.settings.seed or 0}:{self.global_rank}:{self.global_step}".encode()))
         num_tokens, num_questions = self._per_process(batch)
         totals: dict[str, Tensor] = {}
         for questions in batch.micro_batches(self.settings.micro_batch_size):

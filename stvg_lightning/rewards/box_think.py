@@ -36,7 +36,17 @@ class BoxThink:
         return self.agreement.best - self.agreement.least
 
     def check_weights(self, terms: Mapping[str, tuple[RewardTerm, float]]) -> None:
-        """Warn of weights with which thinking badly is free, or pays."""
+        """Refuse another `R_spa` than the spatial reward's; warn of weights with which thinking badly is free, or pays.
+
+        Raises:
+            ValueError: `agreement` is not that of the spatial reward.
+        """
+        for term, _ in terms.values():
+            if isinstance(term, BoxSpatial) and term.agreement != self.agreement:
+                raise ValueError(
+                    f"the think reward compares boxes by {self.agreement}, the spatial reward by {term.agreement}: "
+                    "they must agree (equation 9)"
+                )
         own = sum(weight for term, weight in terms.values() if isinstance(term, BoxThink))
         spatial = sum(weight for term, weight in terms.values() if isinstance(term, BoxSpatial))
         if own >= spatial:

@@ -12,6 +12,7 @@ from stvg_lightning.rewards.temporal_iou import temporal_iou
 from stvg_lightning.tubes import Truth, Tube, span_seconds_to_frames
 from stvg_lightning.tubes.boxes import tube_ious
 from stvg_lightning.tubes.choices import check_choice
+from stvg_lightning.tubes.grid import interpolated
 
 DynamicMode = Literal["power", "scale", "fixed", "temporal"]
 
@@ -22,7 +23,7 @@ class DynamicSpatioTemporal:
 
     The discriminator, a model that is trained before and then frozen, finds boxes in the frames of the answered time;
     they come in `context.discriminator_boxes`. sIoU is their mean IoU with the true boxes, over the frames inside
-    both spans that have both (supplement, section 1.3).
+    both spans that have both (supplement, section 1.3); see `discriminator_siou`.
 
     Attributes:
         alpha: see `mode`; 2 in the paper.
@@ -93,12 +94,18 @@ class DynamicSpatioTemporal:
 def discriminator_siou(answer: Answer, truth: Truth, tube: Tube | None) -> float:
     """Mean IoU of a discriminator's boxes with the true ones, over the frames inside both spans that have both.
 
+    Where the spans meet between two frames that the discriminator has read, its boxes there are on the straight line
+    between them.
+
     Returns:
-        IoU in [0, 1]; 0 where there is no such frame.
+        IoU in [0, 1]; 0 where the spans share no frame with a true box.
     """
-    if tube is None or answer.span_seconds is None or truth.span_frames is None:
+    if not tube or answer.span_seconds is None or truth.span_frames is None:
         return 0.0
-    answered = range(*span_seconds_to_frames(answer.span_seconds, truth.fps, truth.num_frames))
-    true = range(*truth.span_frames)
-    frames = [frame for frame in sorted(tube) if frame in answered and frame in true and frame in truth.boxes_xyxy]
-    return float(tube_ious(tube, truth.boxes_xyxy, frames).mean()) if frames else 0.0
+    start, end = span_seconds_to_frames(answer.span_seconds, truth.fps, truth.num_frames)
+    shared = range(max(start, truth.span_frames[0]), min(end, truth.span_frames[1]))
+    known = [frame for frame in shared if frame in truth.boxes_xyxy]
+    read = [frame for frame in known if frame in tube]
+    if known and not read:
+        tube, read = interpolated(tube, (start, end)), known
+    return float(tube_ious(tube, truth.boxes_xyxy, read).mean()) if read else 0.0

@@ -1,7 +1,8 @@
 """Rejection sampling for a cold start (SARL-STG, supplement, section 5.1): which completions are worth learning.
 
 The paper keeps those of a tIoU above 0.8 and drops thoughts that repeat themselves or change their language; what
-counts as either it does not say, so the rules and their numbers are ours.
+counts as either it does not say, so the rules and their numbers are ours, as are those against an empty thought and a
+thought whose times contradict the answer.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.rewards import RewardContext, TimestampsInThought, temporal_iou
+from stvg_lightning.rewards import RewardContext, temporal_iou
 from stvg_lightning.tubes import Truth
 
-Reason = Literal["unreadable", "form", "time", "repetition", "language", "contradiction"]
+Reason = Literal["unreadable", "form", "time", "thought", "repetition", "language", "contradiction"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 _WORD = re.compile(r"\w+")
-_TIME = re.compile(r"[0-9]+\.[0-9]+")
+_TIME = re.compile(
+    r"(?<![\w.:])(?:([0-9]{1,4}):([0-9]{2}(?:\.[0-9]+)?)|([0-9]{1,6}\.[0-9]+)(?![0-9:]|\.[0-9])"
+    r"|([0-9]{1,6})(?= ?s(?:ecs?|econds?)?\b))",
+    re.ASCII,
+)
+_SLACK_SECONDS = 0.011
+"""Times are told with two decimals: a hundredth is rounding."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class KeepRules:
 
     Attributes:
         min_tiou: its tIoU with the true time must be above this ("tIoU > 0.8").
-        longest_phrase_words: runs of so many words are counted as phrases.
+        phrase_words: runs of so many words are counted as phrases.
         max_repeated_share: at most this share of its thought's phrases may have been said before in it.
         max_foreign_share: at most this share of its thought's letters may be of a script that the query has none of.
 
@@ -39,7 +46,7 @@ class KeepRules:
     """
 
     min_tiou: float = 0.8
-    longest_phrase_words: int = 4
+    phrase_words: int = 4
     max_repeated_share: float = 0.3
     max_foreign_share: float = 0.05
 
@@ -47,8 +54,8 @@ class KeepRules:
         for name in ("min_tiou", "max_repeated_share", "max_foreign_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
-        if self.longest_phrase_words < 1:
-            raise ValueError(f"longest_phrase_words must be at least 1, not {self.longest_phrase_words}")
+        if self.phrase_words < 1:
+            raise ValueError(f"phrase_words must be at least 1, not {self.phrase_words}")
 
     def refusal(self, answer: Answer, truth: Truth) -> Reason | None:
         """Why a completion is dropped, by the first rule that it breaks; None where it is kept.
@@ -66,7 +73,9 @@ class KeepRules:
             return "form"
         if self.tiou(answer, truth) <= self.min_tiou:
             return "time"
-        if repeated_share(thought, self.longest_phrase_words) > self.max_repeated_share:
+        if not thought.strip():
+            return "thought"
+        if repeated_share(thought, self.phrase_words) > self.max_repeated_share:
             return "repetition"
         if foreign_share(thought, truth.query) > self.max_foreign_share:
             return "language"
@@ -81,7 +90,7 @@ class KeepRules:
     def best(self, answers: Sequence[Answer], truth: Truth) -> int | None:
         """Which of a question's completions to keep: the one of the highest tIoU, the first of several; or None."""
         kept = [index for index, answer in enumerate(answers) if self.refusal(answer, truth) is None]
-        return max(kept, key=lambda index: (self.tiou(answers[index], truth), -index), default=None)
+        return max(kept, key=lambda index: self.tiou(answers[index], truth), default=None)
 
 
 def repeated_share(text: str, phrase_words: int) -> float:
@@ -109,15 +118,37 @@ def foreign_share(text: str, query: str) -> float:
 
 
 def contradicts_itself(answer: Answer) -> bool:
-    """Whether a thought tells times, and those of the answer are not among them."""
-    if not _TIME.search(answer.thought or ""):
+    """Whether a thought tells times outside the answered one, and not the answered one itself.
+
+    Example:
+        >>> contradicts_itself(Answer("", (2.0, 4.0), thought="He sits from 5 s to 6 s."))
+        True
+        >>> contradicts_itself(Answer("", (2.0, 4.0), thought="He enters at 0.50 and sits from 2.00 to 4.00."))
+        False
+    """
+    told = times_told(answer.thought or "")
+    if answer.span_seconds is None or not told:
         return False
-    occurs = TimestampsInThought()([answer], Truth("", "-", 1.0, 1, 1, 1), RewardContext())[0]
-    return not occurs
+    start, end = answer.span_seconds
+    is_told = all(any(abs(time - known) < _SLACK_SECONDS for time in told) for known in (start, end))
+    return not is_told and any(not start - _SLACK_SECONDS < time < end + _SLACK_SECONDS for time in told)
+
+
+def times_told(text: str) -> list[float]:
+    """The times of a text, in seconds: numbers with a point, numbers of seconds, and minutes with seconds.
+
+    Example:
+        >>> times_told("At 3.20 one of 4 people, from 5 s on, until 1:07.")
+        [3.2, 5.0, 67.0]
+    """
+    return [
+        60 * int(minutes) + float(seconds) if minutes else float(decimal or whole)
+        for minutes, seconds, decimal, whole in _TIME.findall(text)
+    ]
 
 
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "?").split()[0]
 
 
-__all__ = ["REASONS", "KeepRules", "contradicts_itself", "foreign_share", "repeated_share"]
+__all__ = ["REASONS", "KeepRules", "contradicts_itself", "foreign_share", "repeated_share", "times_told"]

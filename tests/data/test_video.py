@@ -115,6 +115,14 @@ def test_unreadable_videos_are_named(video: bytes, tmp_path: Path) -> None:
             read(tmp_path / "none.mp4")
 
 
+def test_one_frame_behind_the_end_is_the_last_one(video: bytes) -> None:
+    last = probe_video(video).num_frames - 1
+    clip = decode_frames(video, (0, last, last + 1), 8.0)
+    assert (clip.frames[2] == clip.frames[1]).all() and (clip.frames[0] != clip.frames[1]).any()
+    with pytest.raises(UnreadableVideo, match="1 frames are missing"):
+        decode_frames(video, (0, last, last + 2), 8.0)
+
+
 def test_a_video_that_ends_early_says_so(video: bytes) -> None:
     with pytest.raises(UnreadableVideo, match="ends early: frame 31 was wanted, 2 frames are missing"):
         decode_frames(video, (5, 30, 31), 12.5)
@@ -236,4 +244,4 @@ def test_real_videos_are_counted_as_they_decode(name: str) -> None:
     clip = decode_frames(path, (0, last // 2, last), info.fps)
     assert clip.frames.shape == (3, info.height, info.width, 3)
     with pytest.raises(UnreadableVideo, match="ends early"):
-        decode_frames(path, (last + 1,), info.fps)
+        decode_frames(path, (last + 2,), info.fps)

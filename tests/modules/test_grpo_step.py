@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from dataclasses import replace
@@ -16,6 +17,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.models.adapters import Lora
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.batches import make_batch
+from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.collecting import Collected, Portion, portions_of
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
@@ -268,6 +270,43 @@ def test_ppo_credits_are_those_of_a_naive_loop(models: dict[str, VideoLanguageMo
     ours = torch.cat([credit.advantages[mask] for credit, mask in zip(module.credits(portions), masks, strict=True)])
     assert_close(ours, [(advantage - mean) / (deviation + 1e-8) for advantage in flat], atol=1e-5)
     assert len(set(map(len, raw))) > 1, "the test needs completions of unequal length"
+
+
+def test_a_critic_counts_in_full_precision(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    """Under bfloat16 arithmetic values keep their digits: returns of 2.311 and 2.313 stay two numbers."""
+    module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    module.objective = ppo(beta=0.0)
+    module.value_head = torch.nn.Linear(module.adapted.model.width, 1)
+    torch.nn.init.constant_(module.value_head.bias, 2.31)
+    torch.nn.init.zeros_(module.value_head.weight)
+    rewards = 2.31 + 0.001 * torch.arange(2.0 * GROUP).view(2, GROUP)
+    portions = module.portions([replace(collected, rewards=rewards)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        credits = module.credits(portions)
+    for portion, credit in zip(portions, credits, strict=True):
+        last = portion.rollouts.lengths_tokens - 1
+        returns = credit.value_target.returns.gather(1, last[:, None])[:, 0]
+        assert_close(returns, portion.rewards.flatten(), atol=1e-6)
+
+
+def test_what_nothing_was_learned_from_is_logged_so(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted = adapted_copy(models["qwen3_vl"])
+    settings = GRPOSettings(max_rollouts=1, group_size=1)
+    module = grpo_module(adapted, settings, objective=ppo(beta=0.0))
+    train(module, data_of(world_shards, adapted), tmp_path, 1, callbacks=[RolloutLog(tmp_path)])
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
+    ((portion, credit),) = module.last_credited
+    mask = portion.rollouts.mask
+    for row, advantages, held in zip(rows, credit.advantages, mask, strict=True):
+        assert_close(row["advantage"], advantages[held].mean(), atol=1e-6)
+    settings = replace(settings, group_size=3, drops_equal_groups=True, refill_batches=0)
+    equal = grpo_module(adapted, settings, WeightedSum({"format": (well_formed, 1.0)}))
+    (tmp_path / "equal").mkdir()
+    train(equal, data_of(world_shards, adapted), tmp_path / "equal", 1, callbacks=[RolloutLog(tmp_path / "equal")])
+    rows = [json.loads(line) for line in (tmp_path / "equal" / "rollouts.jsonl").read_text().splitlines()]
+    assert len(rows) == 6 and {row["advantage"] for row in rows} == {None}
 
 
 def test_groups_of_equal_rewards_are_replaced(

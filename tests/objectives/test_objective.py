@@ -58,22 +58,22 @@ def rows(tensors: dict[str, Tensor], chosen: slice) -> dict[str, Tensor]:
     return {name: tensor[chosen] for name, tensor in tensors.items()}
 
 
-def naive_loss(name: str, objective: Objective, tensors: dict[str, Tensor]) -> float:
-    """Each algorithm's equation in plain Python, token by token."""
-    values = {key: tensor.tolist() for key, tensor in tensors.items()}
+def naive_loss(name: str, objective: Objective, tensors: dict[str, Tensor], sign: float = 1.0) -> Tensor:
+    """Each algorithm's equation, one number at a time; `sign` turns that of the divergence, to see the tests fail."""
     low, high = 1 - objective.clip_low, 1 + objective.clip_high
     per_answer = []
     for i, length in enumerate(LENGTHS):
-        advantage = values["advantages"][i]
-        log_ratios = [values["log_probs"][i][t] - values["old_log_probs"][i][t] for t in range(length)]
+        log_ratios = [tensors["log_probs"][i, t] - tensors["old_log_probs"][i, t] for t in range(length)]
         if name == "gspo":
             log_ratios = [sum(log_ratios) / length] * length
         terms = []
         for t in range(length):
-            ratio = math.exp(log_ratios[t])
-            surrogate = min(ratio * advantage, min(max(ratio, low), high) * advantage)
-            gap = values["reference_log_probs"][i][t] - values["log_probs"][i][t]
-            terms.append(surrogate - objective.beta * (math.exp(gap) - gap - 1))
+            advantage = tensors["advantages"][i] if tensors["advantages"].ndim == 1 else tensors["advantages"][i, t]
+            ratio = log_ratios[t].exp()
+            cut = ratio if low <= ratio <= high else torch.tensor(low if ratio < low else high, dtype=torch.float64)
+            surrogate = ratio * advantage if ratio * advantage <= cut * advantage else cut * advantage
+            gap = tensors["reference_log_probs"][i, t] - tensors["log_probs"][i, t]
+            terms.append(surrogate - sign * objective.beta * (gap.exp() - gap - 1))
         per_answer.append(terms)
     num_tokens = sum(LENGTHS)
     if name in ("grpo", "gspo"):
@@ -90,6 +90,39 @@ def test_the_loss_against_a_naive_loop(name: str, beta: float) -> None:
     assert_close(loss, naive_loss(name, objective, tensors), atol=1e-10)
     assert_close(statistics.loss, statistics.policy_loss + beta * statistics.kl, atol=1e-12)
     assert statistics.kl > 0 and statistics.clip_fraction > 0
+
+
+def both_gradients(name: str, tensors: dict[str, Tensor], sign: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Of the package's loss and of the naive one, by the same log-probabilities."""
+    objective, gradients = ALGORITHMS[name](beta=0.1), []
+    for naive in (False, True):
+        given = tensors | {"log_probs": tensors["log_probs"].detach().clone().requires_grad_()}
+        totals = BatchTotals.of(given["mask"], MAX_TOKENS)
+        loss = naive_loss(name, objective, given, sign) if naive else objective.loss(**given, totals=totals)[0]
+        loss.backward()
+        gradients.append(given["log_probs"].grad)
+    return gradients[0], gradients[1]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_gradient_against_that_of_a_naive_loop(name: str) -> None:
+    ours, naive = both_gradients(name, batch(seed=5))
+    assert_close(ours, naive, atol=1e-10)
+    wrong = both_gradients(name, batch(seed=5), sign=-1.0)[1]
+    assert (ours - wrong).abs().max() > 1e-3, "the test sees a wrong sign"
+    flipped = batch(seed=5)
+    flipped["advantages"] = -flipped["advantages"]
+    assert (ours - both_gradients(name, flipped)[1]).abs().max() > 1e-3, "of either part"
+
+
+def test_advantages_of_tokens_against_a_naive_loop() -> None:
+    tensors = batch(seed=6)
+    generator = torch.Generator().manual_seed(6)
+    tensors["advantages"] = torch.randn(tensors["mask"].shape, generator=generator, dtype=torch.float64)
+    loss, _ = ppo(beta=0.1).loss(**tensors)
+    assert_close(loss, naive_loss("ppo", ppo(beta=0.1), tensors), atol=1e-10)
+    ours, naive = both_gradients("ppo", tensors)
+    assert_close(ours, naive, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -159,6 +159,13 @@ def test_a_floor_takes_the_reward_from_missing_the_time() -> None:
         BoxAgreement(floor=0.5)
 
 
+def test_think_and_spatial_rewards_compare_boxes_alike() -> None:
+    giou = BoxAgreement(l1=False)
+    WeightedSum({"spatial": (BoxSpatial(giou), 1.0), "think": (BoxThink(giou), 0.5)})
+    with pytest.raises(ValueError, match="must agree"):
+        WeightedSum({"spatial": (BoxSpatial(giou), 1.0), "think": (BoxThink(), 0.5)})
+
+
 def test_times_as_intervals() -> None:
     continuous = IndexTemporalIoU("continuous")
     assert_close(score(continuous, said("5 - 7", EXACT)), 1.0)

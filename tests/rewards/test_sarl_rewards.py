@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stvg_lightning.answers import timesteps
@@ -44,6 +46,8 @@ def score(term: DynamicSpatioTemporal, answered: str, tube: Tube | None, truth: 
         ("soon", None, 0.0, 0.0),
         # Answered is a tenth of a second, the one frame 50.
         ("5.00 to 5.10", {50: HALF}, 0.1 / 4, 0.5),
+        # No frame that was read lies in both spans: the box of the nearest one stays.
+        ("3.60 to 4.40", {38: HALF}, 0.4 / 4.4, 0.5),
         # A box that reaches out of the frame: 100 of 500 shared.
         ("4.00 to 8.00", {40: (-40.0, 0.0, 10.0, 10.0)}, 1.0, 0.2),
     ],
@@ -54,6 +58,12 @@ def test_the_dynamic_reward_by_hand(answered: str, tube: Tube | None, overlap: f
     assert_close(score(DynamicSpatioTemporal(mode="scale"), answered, tube), overlap + 2 * overlap * siou)
     assert_close(score(DynamicSpatioTemporal(mode="fixed"), answered, tube), overlap + overlap * siou)
     assert_close(score(DynamicSpatioTemporal(mode="temporal"), answered, tube), overlap)
+
+
+def test_where_time_alone_is_asked_place_does_not_count() -> None:
+    truth = replace(TRUTH, task="temporal")
+    assert_close(score(DynamicSpatioTemporal(), "4.00 to 8.00", found(BOX, 40, 80), truth), 1.0)
+    assert_close(score(DynamicSpatioTemporal(), "4.00 to 8.00", found(BOX, 40, 80)), 2.0)
 
 
 def test_with_alpha_0_place_counts_whole_but_not_without_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,7 @@ class RejectionSampling:
                 with torch.no_grad():
                     prompts = collate_prompts([example.prompt for example in good], model.pad_token_id).to(device)
                     features = encode_videos(model.network, prompts)
-                    seeds = [run.recipe.seed * 1_000_003 + first + place for place in range(len(good))]
+                    seeds = [zlib.crc32(f"{run.recipe.seed}:{example.truth.id}".encode()) for example in good]
                     group = self.samples_per_question
                     texts = sampler.sample(prompts, features, group, self.sampling, seeds).texts
             groups = iter(

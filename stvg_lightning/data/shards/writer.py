@@ -14,12 +14,11 @@ from webdataset import TarWriter
 
 from stvg_lightning.data.shards.codec import BadSample, sample_to_record
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, file_sha256, write_manifest
-from stvg_lightning.data.video import UnreadableVideo, check_rate, probe_video
+from stvg_lightning.data.video import MAX_FRAMES_APART, UnreadableVideo, check_rate, probe_video
 from stvg_lightning.tubes import Sample
 
 UNFINISHED = ".unfinished"
 SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.tar")
-MAX_FRAMES_APART = 1
 NUM_REASONS_SHOWN = 5
 
 

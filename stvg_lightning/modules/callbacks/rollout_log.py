@@ -22,7 +22,8 @@ from stvg_lightning.tubes.files import write_atomically
 class RolloutLog(Callback):
     """Rows in `rollouts.jsonl` for every completion; a table and frames in TensorBoard now and then.
 
-    A row: step, sample id, query, text, each reward term, total, advantage. After a restart the rows of
+    A row: step, sample id, query, text, each reward term, total, and the advantage, with a critic the mean over the
+    tokens; null where nothing was learned from the completion. After a restart the rows of
     steps that will be done again are dropped first.
     """
 
@@ -43,7 +44,11 @@ class RolloutLog(Callback):
             return
         rows = []
         for collected in module.last_collected:
-            advantages = module.objective.advantages(collected.rewards).flatten().tolist()
+            advantages: list[float | None] = [None] * len(collected.rewarded)
+            for portion, credit in module.last_credited:
+                if portion.collected is collected and portion.teaches:
+                    learned = credit.by_completion(portion.rollouts.mask).tolist()
+                    advantages[collected.rows(portion.questions)] = learned
             rows += rollout_rows(collected, advantages, module.global_step)
         with self.path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -62,7 +67,7 @@ class RolloutLog(Callback):
                 board.experiment.add_image("frames", strip, rows[0]["step"], dataformats="HWC")
 
 
-def rollout_rows(collected: Collected, advantages: Sequence[float], step: int) -> list[dict[str, Any]]:
+def rollout_rows(collected: Collected, advantages: Sequence[float | None], step: int) -> list[dict[str, Any]]:
     """One JSON-ready row for each completion of a batch."""
     size = collected.rollouts.group_size
     rows = []
@@ -77,7 +82,7 @@ def rollout_rows(collected: Collected, advantages: Sequence[float], step: int) -
                 "text": text,
                 "terms": rewarded.terms,
                 "total": rewarded.total,
-                "advantage": round(advantage, 6),
+                "advantage": None if advantage is None else round(advantage, 6),
             }
         )
     return rows
@@ -91,5 +96,6 @@ def rollout_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         terms = ["-" if row["terms"][name] is None else f"{row['terms'][name]:.2f}" for name in names]
         text = html.escape(row["text"]).replace("|", "&#124;").replace("\n", " ")
-        lines.append(f"| {text} | {' | '.join(terms)} | {row['total']:.2f} | {row['advantage']:+.2f} |")
+        advantage = "-" if row["advantage"] is None else f"{row['advantage']:+.2f}"
+        lines.append(f"| {text} | {' | '.join(terms)} | {row['total']:.2f} | {advantage} |")
     return "\n".join(lines)
