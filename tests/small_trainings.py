@@ -11,21 +11,26 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from stvg_lightning.answers import Answer
+from stvg_lightning.answers import Answer, timesteps
+from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.models.adapters import AdaptedModel, Lora, add_adapter
 from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.spatial_grounding import DetectorLora, SpatialGrounder, adapt_detector
 from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
 from stvg_lightning.modules.sft import SFT, SFTSettings
+from stvg_lightning.modules.spatial import JointGrounding, JointSettings
 from stvg_lightning.modules.trainer import Machine, Steps, fit
 from stvg_lightning.objectives import Objective, grpo
 from stvg_lightning.reports import read_curves
 from stvg_lightning.rewards import RewardTerm, WeightedSum, reward
+from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes import Truth
+from tests.small_detectors import random_grounder
 from tests.small_models import copied, preparation_of
 
 ON_CPU = Machine(accelerator="cpu", devices=1)
@@ -82,12 +87,35 @@ def grpo_module(
     return GRPO(adapted, collector, objective or grpo(), settings, optimization)
 
 
+CLIPS = ClipSampling(fps=4.0)
+
+
+def timed_preparation(model: VideoLanguageModel) -> Preparation:
+    """Questions of time alone, with their videos, as SARL-STG has them."""
+    return replace(preparation_of(model), language=timesteps, keeps_video=True)
+
+
+def joint_module(
+    adapted: AdaptedModel, settings: JointSettings, grounder: SpatialGrounder | None = None
+) -> JointGrounding:
+    """Joint training with a small random detector, whose adapter has a seed of its own."""
+    if grounder is None:
+        torch.manual_seed(1)
+        grounder = adapt_detector(random_grounder(adapted.model.width, stirred=0.05), DetectorLora(rank=4, alpha=8))
+    grounder.module.eval()  # without dropout, so that what is done twice is done alike
+    return JointGrounding(adapted, grounder, CLIPS, timed_preparation(adapted.model), settings, UNSHORTENED)
+
+
+def timed_data_of(shards: Path, adapted: AdaptedModel, batch_size: int = 2, num_workers: int = 0) -> GroundingData:
+    return GroundingData(shards, timed_preparation(adapted.model), Loading(batch_size, num_workers))
+
+
 def data_of(shards: Path, adapted: AdaptedModel, batch_size: int = 2, num_workers: int = 0) -> GroundingData:
     return GroundingData(shards, preparation_of(adapted.model), Loading(batch_size, num_workers))
 
 
 def train(
-    module: SFT | GRPO,
+    module: SFT | GRPO | JointGrounding,
     data: GroundingData,
     folder: Path,
     max_steps: int,

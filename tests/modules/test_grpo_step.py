@@ -332,6 +332,24 @@ def test_groups_of_equal_rewards_are_replaced(
     assert trainer.datamodule.num_done == len(watch.seen), "a restart does no batch twice and leaves none out"
 
 
+def test_every_process_fills_its_own_gaps(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has two groups to learn from where it wants one, the other none: both go on."""
+    module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    module.settings = replace(module.settings, drops_equal_groups=True, refill_batches=3)
+    equal = replace(collected, rewards=torch.ones(2, GROUP))
+    collected = replace(collected, rewards=torch.arange(2.0 * GROUP).view(2, GROUP))
+    missing: list[int] = []
+    monkeypatch.setattr(type(module), "all_gather", lambda self, own: missing.append(int(own)) or own)
+    for pending, wanted, more in (([collected], 1, False), ([equal], 1, True), ([equal, collected], 2, False)):
+        module.pending = pending
+        assert module.needs_more(wanted) is more
+    assert missing == [0, 1, 0]
+    (portion,) = module.portions([equal])
+    assert not portion.teaches
+
+
 def test_at_most_so_many_batches_replace_groups(
     models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
 ) -> None:

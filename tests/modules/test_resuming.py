@@ -18,8 +18,9 @@ from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import NonFiniteLoss
 from stvg_lightning.modules.sft import SFT
+from stvg_lightning.modules.spatial import JointGrounding, JointSettings
 from stvg_lightning.modules.trainer import Machine
-from stvg_lightning.objectives import Objective
+from stvg_lightning.objectives import Objective, ppo
 from stvg_lightning.objectives.aggregation import sequence_mean_token_mean
 from stvg_lightning.rewards import RewardError, reward
 from stvg_lightning.tubes import Sample
@@ -32,33 +33,50 @@ from tests.small_trainings import (
     curves_of,
     data_of,
     grpo_module,
+    joint_module,
     parameters_of,
     rewards_of,
     sft_module,
     stirred,
+    timed_data_of,
     train,
 )
 
 STEPS = 6
 
 
-def module_of(kind: str, model: VideoLanguageModel, seed: int) -> SFT | GRPO:
+def module_of(kind: str, model: VideoLanguageModel, seed: int) -> SFT | GRPO | JointGrounding:
     adapted = adapted_copy(model, seed=seed)
+    if kind == "joint":
+        module = joint_module(adapted, JointSettings(STEPS, largest_shift_frames=8))
+        for layer in module.spatial.modules():  # as in a detector of full size, whose dropout draws at every step
+            if isinstance(layer, torch.nn.MultiheadAttention):
+                layer.dropout = 0.2
+        module.spatial.enhancement.train()
+        return module
     if kind == "sft":
         return sft_module(adapted, STEPS)
     updates = 2 if kind == "grpo, two updates" else 1
-    return grpo_module(adapted, GRPOSettings(STEPS // updates, 3, updates))
+    objective = ppo(beta=0.0) if kind == "ppo" else None
+    return grpo_module(adapted, GRPOSettings(STEPS // updates, 3, updates), objective=objective)
 
 
 def run(
-    module: SFT | GRPO, shards: Path, folder: Path, every: int, num_workers: int, batch_size: int, kill_before: int = -1
+    module: SFT | GRPO | JointGrounding,
+    shards: Path,
+    folder: Path,
+    every: int,
+    num_workers: int,
+    batch_size: int,
+    kill_before: int = -1,
 ) -> Watch:
     """Train for six steps, or until the batch before which the process is killed."""
     watch = Watch()
     callbacks = [watch, KillBefore(kill_before)]
     if isinstance(module, GRPO):
         callbacks.append(RolloutLog(folder, show_every_steps=5))
-    data = data_of(shards, module.adapted, batch_size, num_workers)
+    make_data = timed_data_of if isinstance(module, JointGrounding) else data_of
+    data = make_data(shards, module.adapted, batch_size, num_workers)
     train(module, data, folder, STEPS, every, callbacks)
     return watch
 
@@ -71,6 +89,8 @@ def run(
         ("grpo", 3, 5, 0),
         ("grpo", 4, 4, 1),  # exactly between two epochs
         ("grpo, two updates", 2, 2, 0),
+        ("ppo", 3, 4, 0),
+        ("joint", 3, 4, 0),
     ],
 )
 def test_a_killed_training_goes_on_as_if_nothing_had_been(
@@ -95,7 +115,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     assert seen.seen[0][0] == done
     assert_close(parameters_of(resumed), parameters_of(straight), atol=1e-6)
     assert (parameters_of(straight) - parameters_of(interrupted)).abs().max() > 1e-5
-    if kind != "sft":
+    if kind not in ("sft", "joint"):
         files = (tmp_path / name / "rollouts.jsonl" for name in ("straight", "killed"))
         rows, again = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
         assert [(row["step"], row["id"], row["text"]) for row in again] == [

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from stvg_lightning.answers import timesteps
-from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
 from stvg_lightning.models.detection_loss import all_detections
 from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.spatial_grounding import Candidates, DetectorLora, SpatialGrounder, adapt_detector
+from stvg_lightning.models.spatial_grounding import Candidates, SpatialGrounder
 from stvg_lightning.models.spatial_loss import spatial_loss
 from stvg_lightning.models.spatial_tracks import track_order
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
@@ -24,7 +23,7 @@ from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
-from stvg_lightning.modules.spatial import JointGrounding, JointSettings, TrueClip
+from stvg_lightning.modules.spatial import JointSettings, TrueClip
 from stvg_lightning.objectives import grpo
 from stvg_lightning.rewards import DynamicSpatioTemporal, WeightedSum
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
@@ -33,43 +32,36 @@ from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
 from tests.small_detectors import random_grounder
-from tests.small_models import preparation_of
 from tests.small_trainings import (
+    CLIPS,
     UNSHORTENED,
     Watch,
     adapted_copy,
     curves_of,
+    joint_module,
     parameters_of,
     relative_difference,
     rewards_of,
     stirred,
+    timed_preparation,
     train,
 )
 
-CLIPS = ClipSampling(fps=4.0)
 TRUE_TIME = JointSettings(1, clip_source="true")
-
-
-def preparation(model: VideoLanguageModel) -> Preparation:
-    return replace(preparation_of(model), language=timesteps, keeps_video=True)
 
 
 def joint(
     model: VideoLanguageModel, settings: JointSettings = TRUE_TIME, grounder: SpatialGrounder | None = None
 ) -> Any:
-    adapted = stirred(adapted_copy(model))
-    width = model.network.get_input_embeddings().embedding_dim
-    grounder = grounder or adapt_detector(random_grounder(width, stirred=0.05), DetectorLora(rank=4, alpha=8))
-    grounder.module.eval()  # without dropout, so that what is done twice is done alike
-    return JointGrounding(adapted, grounder, CLIPS, preparation(model), settings, UNSHORTENED)
+    return joint_module(stirred(adapted_copy(model)), settings, grounder)
 
 
 def data(model: VideoLanguageModel, shards: Path, batch_size: int = 4) -> GroundingData:
-    return GroundingData(shards, preparation(model), Loading(batch_size, num_workers=0, shuffle=False))
+    return GroundingData(shards, timed_preparation(model), Loading(batch_size, num_workers=0, shuffle=False))
 
 
 def batch_of(model: VideoLanguageModel, samples: tuple[Sample, ...]) -> GroundingBatch:
-    return make_batch([preparation(model)(sample) for sample in samples], model.encoder.processor.tokenizer)
+    return make_batch([timed_preparation(model)(sample) for sample in samples], model.encoder.processor.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +217,7 @@ def test_the_discriminator_of_stage_2_is_frozen_and_its_boxes_are_rewarded(
     of_discriminator = {name: p.clone() for name, p in discriminator.grounder.module.named_parameters()}
     frozen = {n: p.clone() for n, p in adapted.model.network.named_parameters() if not p.requires_grad}
     rewards = WeightedSum({"spatio_temporal": (DynamicSpatioTemporal(), 2.0), **rewards_of().terms})
-    collector = Collector(adapted, preparation(model), rewards, Sampling(6), 4, 0, discriminator)
+    collector = Collector(adapted, timed_preparation(model), rewards, Sampling(6), 4, 0, discriminator)
     module = GRPO(adapted, collector, grpo(), GRPOSettings(2, 4), UNSHORTENED)
     before = parameters_of(module)
     train(module, data(model, world_shards), tmp_path, 2, callbacks=[watch])
@@ -257,7 +249,9 @@ def test_rewards_see_the_discriminators_boxes(
     spy.low, spy.high = 0.0, 1.0  # type: ignore[attr-defined]
     spying = WeightedSum({"spy": (spy, 1.0)})
     batch = batch_of(model, world_samples[:2])
-    collected = Collector(adapted, preparation(model), spying, Sampling(3), 2, 0, discriminator).collect(batch, 0, 0.0)
+    collected = Collector(adapted, timed_preparation(model), spying, Sampling(3), 2, 0, discriminator).collect(
+        batch, 0, 0.0
+    )
     assert collected.seconds["discriminator"] > 0 and collected.cost["discriminator/seconds_per_rollout"] > 0
     for index, (id_, answers, boxes) in enumerate(seen):
         truth = batch.truths[index]

@@ -18,7 +18,9 @@ from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.sft import SFT
+from stvg_lightning.modules.spatial import JointGrounding, JointSettings
 from stvg_lightning.modules.trainer import Machine, Steps, fit
+from stvg_lightning.objectives import grpo, ppo
 from stvg_lightning.rewards import reward
 from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
@@ -27,17 +29,21 @@ from tests.small_trainings import (
     curves_of,
     data_of,
     grpo_module,
+    joint_module,
     parameters_of,
     rewards_of,
     sft_module,
     stirred,
+    timed_data_of,
 )
 
 PATIENCE_SECONDS = 300
 EPS = 1e-4
-KINDS = ("sft", "grpo")
+KINDS = ("sft", "grpo", "ppo", "joint")
 COMPARED = {
     "sft": ("sft/loss",),
+    "ppo": ("grpo/loss", "reward/roundness_spread"),
+    "joint": ("joint/loss", "joint/text", "joint/giou", "joint/earlier_layers", "joint/questions_with_clip"),
     "grpo": ("grpo/loss", "grpo/kl", "grpo/ratio_mean", "reward/sometimes", "reward/roundness_spread"),
 }
 
@@ -48,11 +54,15 @@ def sometimes(answer: Answer, truth: Truth) -> float | None:
     return len(answer.text) / 100 if truth.id.endswith("103") else None
 
 
-def module_of(kind: str, model_folder: Path) -> SFT | GRPO:
+def module_of(kind: str, model_folder: Path) -> SFT | GRPO | JointGrounding:
     adapted = stirred(adapted_copy(load_trained(str(model_folder))))
     if kind == "sft":
         return sft_module(adapted, 2, micro_batch_size=1)
-    return grpo_module(adapted, GRPOSettings(2, 3, micro_batch_prompts=1), rewards_of(sometimes=sometimes))
+    if kind == "joint":
+        return joint_module(adapted, JointSettings(2, micro_batch_size=1, largest_shift_frames=8))
+    objective = ppo(beta=0.0) if kind == "ppo" else grpo()
+    settings = GRPOSettings(2, 3, micro_batch_prompts=1)
+    return grpo_module(adapted, settings, rewards_of(sometimes=sometimes), objective)
 
 
 class CalmSteps(Callback):
@@ -64,12 +74,12 @@ class CalmSteps(Callback):
 
 
 def train_both(model_folder: Path, shards: Path, out: Path, world_size: int) -> None:
-    """SFT and GRPO, two steps each; what comes out is saved by the process that leads."""
+    """Every kind, two steps each; what comes out is saved by the process that leads."""
     machine = Machine("cpu", devices=world_size, strategy="ddp" if world_size > 1 else "auto")
     for kind in KINDS:
         module = module_of(kind, model_folder)
         (out / kind).mkdir(parents=True, exist_ok=True)
-        data = data_of(shards, module.adapted, batch_size=4 // world_size)
+        data = (timed_data_of if kind == "joint" else data_of)(shards, module.adapted, batch_size=4 // world_size)
         trainer = fit(module, data, out / kind, machine, Steps(2), (CalmSteps(),))
         if trainer.is_global_zero:
             torch.save(parameters_of(module), out / kind / "parameters.pt")
