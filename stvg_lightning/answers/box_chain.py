@@ -2,7 +2,8 @@
 
     <time> 5 - 7 </time> <think_bbox> 5. [271, 30, 395, 212], ... </think_bbox> <pred_bbox> 5. [...], ... </pred_bbox>
 
-The first list of boxes is the thought, the second one the answer. The paper prints neither its instruction nor the
+The first list of boxes is the thought, the second one the answer; a cell is what an index counts, a second or a sampled
+frame (`tubes/grid.py`). The paper prints neither its instruction nor the
 unit of its indices nor the frame of its coordinates: those here are ours, and keys.
 """
 

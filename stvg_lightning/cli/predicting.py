@@ -42,7 +42,7 @@ def predict_video(options: Namespace) -> dict[str, Any]:
     model = load_trained(options.model, options.dtype or shared.dtype)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     preparation = Preparation(model.encoder, shared.video, shared.markers, shared.language, keeps_video=True)
-    predictor = ModelPredictor(model, preparation, locator=_locator(options.model, model, shared.spatial))
+    predictor = ModelPredictor(model, preparation, discriminator=_module_of(options.model, model, shared.spatial))
     answer = predictor.complete([preparation(sample)])[0].answer
     span_frames, boxes = predicted_tube(answer, sample.truth)
     out = options.out or Path(f"{options.video.stem}_predicted.mp4")
@@ -107,7 +107,7 @@ class SharedKeys:
     spatial: SpatialChoice | None = None
 
 
-def _locator(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None) -> SpatialDiscriminator | None:
+def _module_of(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None) -> SpatialDiscriminator | None:
     """What tells the boxes of an answered time: the module trained with the model, or else the recipe's detector."""
     if spatial is None:
         return None

@@ -15,12 +15,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 
-from stvg_lightning.models.spatial_loss import CLASS_COST, GIOU_COST, L1_COST, class_cost, focal_loss
-from stvg_lightning.models.spatial_tracks import centers_and_sizes, corners
+from stvg_lightning.models.spatial_loss import CLASS_COST, class_cost, focal_loss
+from stvg_lightning.models.spatial_tracks import box_cost, centers_and_sizes, corners
 from stvg_lightning.tubes.boxes import paired_box_giou
 
 Detector = GroundingDinoForObjectDetection
-"""What a detector is to the floors above: transformers' own class."""
+"""What a detector is to the floors above, which do not import transformers."""
 
 CLASS_WEIGHT, L1_WEIGHT, GIOU_WEIGHT = 2.0, 5.0, 2.0
 
@@ -79,10 +79,10 @@ def detection_loss(
         positive[frame, rows] = target.is_phrase[columns].to(positive)
         boxes.append(found.boxes_cxcywh[frame, rows])
         true.append(target.boxes_xyxy[columns])
-    matched, drawn = torch.cat(boxes), torch.cat(true)
+    matched, expected = torch.cat(boxes), torch.cat(true)
     focal = focal_loss(logits, positive).mul(is_text[:, None]).sum()
-    l1 = (matched - centers_and_sizes(drawn)).abs().sum()
-    giou = (1 - paired_box_giou(corners(matched), drawn)).sum()
+    l1 = (matched - centers_and_sizes(expected)).abs().sum()
+    giou = (1 - paired_box_giou(corners(matched), expected)).sum()
     return (CLASS_WEIGHT * focal + L1_WEIGHT * l1 + GIOU_WEIGHT * giou) / num_things
 
 
@@ -92,10 +92,8 @@ def _match(
 ) -> tuple[Int[Tensor, " things"], Int[Tensor, " things"]]:
     """Which candidate is which thing: the cheapest assignment."""
     share = target.is_phrase.to(logits) / target.is_phrase.sum(dim=1, keepdim=True).clamp(min=1)
-    true = target.boxes_xyxy[None].expand(len(boxes), -1, -1)
-    drawn = boxes[:, None].expand(-1, true.shape[1], -1)
-    l1 = (drawn - centers_and_sizes(true)).abs().sum(dim=-1)
-    giou = paired_box_giou(corners(drawn), true)
-    cost = CLASS_COST * class_cost(logits) @ share.T + L1_COST * l1 - GIOU_COST * giou
+    cost = CLASS_COST * class_cost(logits) @ share.T + box_cost(
+        boxes[:, None], centers_and_sizes(target.boxes_xyxy)[None]
+    )
     rows, columns = linear_sum_assignment(cost.cpu().numpy())
     return torch.as_tensor(rows, device=logits.device), torch.as_tensor(columns, device=logits.device)

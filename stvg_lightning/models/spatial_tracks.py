@@ -60,8 +60,12 @@ def matching_cost(
     second_boxes: Float[Tensor, "second 4"],
 ) -> Float[Tensor, "first second"]:
     """How little candidates of two frames look like the same thing."""
-    shape = len(first_boxes), len(second_boxes), 4
-    first, second = first_boxes[:, None].expand(shape), second_boxes[None].expand(shape)
+    apart = (first_scores[:, None] - second_scores[None]).abs()
+    return box_cost(first_boxes[:, None], second_boxes[None]) + SCORE_COST * apart
+
+
+def box_cost(first_cxcywh: Float[Tensor, "*#batch 4"], second_cxcywh: Float[Tensor, "*#batch 4"]) -> Tensor:
+    """How far apart boxes are, pair by pair: L1 and GIoU with the weights of DETR and its descendants."""
+    first, second = torch.broadcast_tensors(first_cxcywh, second_cxcywh)
     l1 = (first - second).abs().sum(dim=-1)
-    giou = paired_box_giou(corners(first), corners(second))
-    return L1_COST * l1 - GIOU_COST * giou + SCORE_COST * (first_scores[:, None] - second_scores[None]).abs()
+    return L1_COST * l1 - GIOU_COST * paired_box_giou(corners(first), corners(second))

@@ -34,6 +34,7 @@ from stvg_lightning.modules.optimization import (
     check_finite,
     guarded_step,
     make_optimizer,
+    mean_over_processes,
     trainable_state,
 )
 from stvg_lightning.modules.reward_statistics import reward_values
@@ -82,7 +83,7 @@ class GRPO(LightningModule):
 
     def needs_more(self, wanted: int) -> bool:
         """Whether too many of the groups held teach nothing, and others shall replace them (DAPO, equation 11)."""
-        if not self.settings.drops_equal_groups or len(self.pending) > self.settings.refill_batches:
+        if not self.settings.drops_equal_groups or len(self.pending) > self.settings.max_refill_batches:
             return False
         differ = sum(int((each.rewards != each.rewards[:, :1]).any(dim=1).sum()) for each in self.pending)
         # Each process learns from questions of its own: what one has too many does not fill the gaps of another.
@@ -121,7 +122,7 @@ class GRPO(LightningModule):
             reference = self.reference_log_probs(portion)
             states = self.policy_states(portion)
             log_probs = self._log_probs(states, rollouts)
-            loss, made_of = self.objective.loss(
+            loss, of_portion = self.objective.loss(
                 log_probs, rollouts.log_probs, reference, credit.advantages, rollouts.mask, totals
             )
             if credit.value_target is not None:
@@ -130,7 +131,7 @@ class GRPO(LightningModule):
             if not portion.teaches:
                 loss = loss * 0.0
             backward(self, loss, last=portion is portions[-1])
-            statistics.append(made_of)
+            statistics.append(of_portion)
             gap = max(gap, float((log_probs.detach() - rollouts.log_probs).abs().max()))
         return statistics, gap
 
@@ -163,14 +164,12 @@ class GRPO(LightningModule):
         return log_probs_of_states(network, states, rollouts.completions, temperature)
 
     def _totals(self, portions: Sequence[Portion]) -> BatchTotals:
-        """Sequences and tokens over all processes, divided by their number: gradients are averaged over processes."""
+        """Sequences and tokens over all processes, divided by their number."""
         masks = [portion.rollouts.mask for portion in portions if portion.teaches]
-        own = [sum(len(mask) for mask in masks), sum(int(mask.sum()) for mask in masks)]
-        counts = self.all_gather(torch.tensor(own, dtype=torch.float32, device=self.device))
-        counts = counts.float().reshape(-1, 2)
+        counts = sum(len(mask) for mask in masks), sum(int(mask.sum()) for mask in masks)
+        sequences, tokens = mean_over_processes(self, *counts)
         # Where no process has anything to learn from, whatever is divided by them is 0 all the same.
-        sequences, tokens = counts.mean(dim=0).clamp(min=1 / len(counts)).tolist()
-        return BatchTotals(sequences, tokens, self.collector.sampling.max_new_tokens)
+        return BatchTotals(sequences or 1.0, tokens or 1.0, self.collector.sampling.max_new_tokens)
 
     def log_rollouts(self, collected: Collected) -> None:
         """Write down what a batch's rollouts were: rewards, groups, lengths, and where the time went."""

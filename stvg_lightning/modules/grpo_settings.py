@@ -19,7 +19,7 @@ class GRPOSettings:
             so the result does not depend on it. None: all at once.
         drops_equal_groups: a group of equal rewards, which teaches nothing, is left out and replaced by one of
             a further batch (DAPO's dynamic sampling).
-        refill_batches: at most so many further batches are rolled out for one update.
+        max_refill_batches: at most so many further batches are rolled out for one update.
         seed: seed of the sampling; the recipe's where None.
     """
 
@@ -28,7 +28,7 @@ class GRPOSettings:
     updates_per_rollout: int = 1
     micro_batch_prompts: int | None = None
     drops_equal_groups: bool = False
-    refill_batches: int = 9
+    max_refill_batches: int = 9
     seed: int | None = None
 
     def __post_init__(self) -> None:

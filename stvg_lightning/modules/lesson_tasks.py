@@ -1,4 +1,7 @@
-"""The grounding task in the tiny model's lessons: its instruction and the form of its answers, never the task whole."""
+"""The grounding task in the tiny model's lessons: its instruction and the form of its answers.
+
+Where numbers are drawn, never the task as a whole: the cold start is to teach that.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ MAX_QUESTIONS = 8
 MIXED_PAIRS = 8
 LessonKind = Literal["mixed", "caption", "list", "still", "video"]
 TASK_SHARE = 0.5
-"""Share of lessons that open with half of the grounding task, so that the model knows its instruction."""
+"""Share of lessons that open with a grounding question, so that the model knows its instruction: with numbers drawn,
+half of the task (`lesson_tasks.py`)."""
 
 WORDS = {
     "number": tuple(str(number) for number in range(1, LARGEST_NUMBER + 1)),
@@ -94,8 +95,8 @@ class Course:
         num_batches: how many.
         batch_size: lessons in a batch.
         num_scenes: how many scenes there are; each comes back with other numbers and questions.
-        min_things: things in a scene, at least. One alone has nothing to confuse: what it does, and its
-            number, find words first; telling things apart comes after.
+        min_things: things in a scene, at least. With one alone the model first learns words for deeds and numbers;
+            telling things apart comes with more.
         max_things: things in a scene, at most.
         form_share: share of video lessons that ask to write what is told as an answer: a large model needs no lesson
             to write a form, a tiny one does, and knows it soon.

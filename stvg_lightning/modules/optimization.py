@@ -110,6 +110,15 @@ def check_finite(loss: Tensor, step: int) -> None:
         )
 
 
+def mean_over_processes(module: LightningModule, *counts: Tensor | float | int) -> list[float]:
+    """Counts of what a batch holds, summed over all processes and divided by their number.
+
+    What is divided by them adds up to a mean over the whole batch, since gradients are averaged over processes.
+    """
+    own = torch.tensor([float(count) for count in counts], dtype=torch.float32, device=module.device)
+    return module.all_gather(own).float().reshape(-1, len(counts)).mean(dim=0).tolist()
+
+
 def backward(module: LightningModule, loss: Tensor, last: bool) -> None:
     """Add a portion's gradients to those of the step; only the step's last portion exchanges them with other processes.
 

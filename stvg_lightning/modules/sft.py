@@ -17,6 +17,7 @@ from stvg_lightning.modules.optimization import (
     check_finite,
     guarded_step,
     make_optimizer,
+    mean_over_processes,
     trainable_state,
 )
 
@@ -49,7 +50,7 @@ class SFT(LightningModule):
         self.policy = adapted.adapter
 
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> None:
-        num_tokens = self._tokens_per_process(batch)
+        (num_tokens,) = mean_over_processes(self, batch.gold_answers.mask.sum())
         total = torch.zeros((), device=self.device)
         for questions in batch.micro_batches(self.settings.micro_batch_size):
             loss = self.negative_log_likelihood(batch.select(questions)) / num_tokens
@@ -68,11 +69,6 @@ class SFT(LightningModule):
         with torch.set_grad_enabled(not self.adapted.tower_is_frozen):
             features = encode_videos(network, batch.prompts)
         return -completion_log_probs(network, batch.prompts, batch.gold_answers, features).sum()
-
-    def _tokens_per_process(self, batch: GroundingBatch) -> float:
-        """The batch's tokens over all processes, divided by their number: gradients are averaged over processes."""
-        tokens = batch.gold_answers.mask.sum().to(self.device, torch.float32)
-        return float(self.all_gather(tokens).float().mean())
 
     def configure_optimizers(self) -> dict:
         return make_optimizer(self.parameters(), self.optimization, self.settings.max_steps)

@@ -34,6 +34,7 @@ from stvg_lightning.modules.optimization import (
     check_finite,
     guarded_step,
     make_optimizer,
+    mean_over_processes,
     trainable_state,
 )
 from stvg_lightning.rollouts.in_process import InProcessSampler
@@ -127,7 +128,7 @@ class JointGrounding(LightningModule):
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> None:
         # The detector has dropout: a step that is done again after a kill must draw what it drew before.
         torch.manual_seed(zlib.crc32(f"{self.settings.seed or 0}:{self.global_rank}:{self.global_step}".encode()))
-        num_tokens, num_questions = self._per_process(batch)
+        num_tokens, num_questions = mean_over_processes(self, batch.gold_answers.mask.sum(), len(batch))
         totals: dict[str, Tensor] = {}
         for questions in batch.micro_batches(self.settings.micro_batch_size):
             losses = self.losses(batch.select(questions), num_tokens, num_questions)
@@ -244,12 +245,6 @@ class JointGrounding(LightningModule):
         """Decode a sub-clip's frames beside the language model's pass."""
         video, fps = batch.videos[index], batch.truths[index].fps
         return self.decoders.submit(lambda: torch.from_numpy(decode_frames(video, clip.frames, fps).frames))
-
-    def _per_process(self, batch: GroundingBatch) -> tuple[float, float]:
-        """Tokens and questions over all processes, divided by their number: gradients are averaged over processes."""
-        counts = torch.tensor([batch.gold_answers.mask.sum(), len(batch)], dtype=torch.float32, device=self.device)
-        tokens, questions = self.all_gather(counts).float().reshape(-1, 2).mean(dim=0).tolist()
-        return tokens, questions
 
     def configure_optimizers(self) -> dict:
         steps, rate = self.settings.max_steps, self.settings.spatial_learning_rate

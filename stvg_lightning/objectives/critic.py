@@ -22,7 +22,7 @@ class Critic:
 
     Attributes:
         discount: gamma, in (0, 1].
-        trace: lambda, in [0, 1]: 0 trusts the values alone, 1 the reward alone.
+        gae_lambda: lambda, in [0, 1]: 0 trusts the values alone, 1 the reward alone.
         value_clip: how far a value may move from the one at rollout before it teaches no more.
         value_weight: of the value loss, beside the policy's.
         advantage_epsilon: added to the standard deviation when advantages are whitened.
@@ -32,14 +32,14 @@ class Critic:
     """
 
     discount: float = 1.0
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     value_clip: float = 0.2
     value_weight: float = 0.5
     advantage_epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not (0 < self.discount <= 1 and 0 <= self.trace <= 1):
-            raise ValueError(f"discount {self.discount} must lie in (0, 1], and trace {self.trace} in [0, 1]")
+        if not (0 < self.discount <= 1 and 0 <= self.gae_lambda <= 1):
+            raise ValueError(f"discount {self.discount} must lie in (0, 1], and gae_lambda {self.gae_lambda} in [0, 1]")
         for name in ("value_clip", "value_weight", "advantage_epsilon"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be finite and at least 0, not {getattr(self, name)}")
@@ -68,7 +68,7 @@ class Critic:
         advantages = torch.zeros_like(values)
         carried = torch.zeros_like(values[:, 0])
         for token in reversed(range(values.shape[1])):
-            carried = (deltas[:, token] + self.discount * self.trace * carried) * mask[:, token]
+            carried = (deltas[:, token] + self.discount * self.gae_lambda * carried) * mask[:, token]
             advantages[:, token] = carried
         return advantages
 

@@ -25,8 +25,8 @@ class BoxAgreement:
 
     Attributes:
         giou: whether GIoU counts.
-        l1: whether the L1 distance counts. Corners are divided by the frame's width and height; the distance of a
-            box far outside the frame is cut at what two opposite corners of it have.
+        l1: whether the L1 distance counts. Corners are divided by the frame's width and height, and the distance is
+            clamped to the largest inside the frame: 4 for `sum`, 1 for `mean`.
         l1_reduce: `sum` of the four differences, at most 4, or their `mean`, at most 1.
         missing: a shared cell without a box scores the `worst` a cell can, or makes the whole list `zero`.
         floor: the least that a list scores; none in the paper. With 0, bad boxes at the right time cost no more than

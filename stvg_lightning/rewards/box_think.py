@@ -20,8 +20,8 @@ LOGGER = logging.getLogger("stvg_lightning.rewards")
 class BoxThink:
     """`R_k = max(R_spa^p - R_spa^t, 0)`, with a weight (lambda_k) of 0.5 in the paper.
 
-    With the weight of `BoxSpatial` a worse thought costs nothing any more, what it loses there comes back here; with
-    a larger one it pays.
+    With the same weight as `BoxSpatial`, what a worse thought loses there comes back here, so it costs nothing; with a
+    larger weight it pays.
     """
 
     agreement: BoxAgreement = field(default_factory=BoxAgreement)

@@ -6,12 +6,10 @@ answer of time its tube. All answers to one question share their frames, which a
 
 from __future__ import annotations
 
-import resource
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from jaxtyping import Float
@@ -21,6 +19,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import decode_frames
 from stvg_lightning.models.spatial_grounding import SpatialGrounder
+from stvg_lightning.rollouts.cost import Cost, CostWatch
 from stvg_lightning.tubes import Box, Truth, Tube, span_seconds_to_frames
 from stvg_lightning.tubes.grid import interpolated
 
@@ -28,28 +27,6 @@ KEPT_CLIPS = 4096
 """Sub-clips whose boxes are remembered, the latest ones: a time that was answered before costs nothing again."""
 
 Clip = tuple[int, ...]
-
-
-@dataclass
-class Cost:
-    """What the discriminator has cost since it was last asked.
-
-    `memory_mib` is what it needed beside what was held before: on a GPU exactly, on a CPU by how much the largest
-    memory of the process grew, which is 0 where another part had needed more.
-    """
-
-    seconds: float = 0.0
-    memory_mib: float = 0.0
-    num_clips: int = 0
-    num_read: int = 0
-
-    def per_rollout(self, num_rollouts: int) -> dict[str, float]:
-        """What trainings log: seconds for each completion, memory, and the share of sub-clips that were not known."""
-        return {
-            "discriminator/seconds_per_rollout": self.seconds / max(num_rollouts, 1),
-            "discriminator/memory_mib": self.memory_mib,
-            "discriminator/read_share": self.num_read / max(self.num_clips, 1),
-        }
 
 
 @dataclass
@@ -91,7 +68,7 @@ class SpatialDiscriminator:
         Raises:
             UnreadableVideo: the video cannot be decoded.
         """
-        started, held = perf_counter(), self._start_memory()
+        watch = CostWatch()
         clips = [self._clip(answer, truth) for answer in answers]
         wanted = dict.fromkeys(clip for clip in clips if clip)
         unknown = [clip for clip in wanted if (truth.id, truth.query, clip) not in self._kept]
@@ -101,7 +78,7 @@ class SpatialDiscriminator:
         found = [self._kept[truth.id, truth.query, clip] if clip else None for clip in clips]
         while len(self._kept) > KEPT_CLIPS:
             self._kept.popitem(last=False)
-        self._add_cost(perf_counter() - started, held, len(wanted), len(unknown))
+        self.cost = self.cost.plus(watch.stop(num_clips=len(wanted), num_new_clips=len(unknown)))
         return found
 
     def take_cost(self) -> Cost:
@@ -135,22 +112,6 @@ class SpatialDiscriminator:
             for clip, track in zip(clips, tracks, strict=True)
         ]
 
-    def _start_memory(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated() / 2**20
-        return _largest_memory_mib()
-
-    def _add_cost(self, seconds: float, held_mib: float, num_clips: int, num_read: int) -> None:
-        peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else _largest_memory_mib()
-        cost = self.cost
-        self.cost = Cost(
-            cost.seconds + seconds,
-            max(cost.memory_mib, peak - held_mib),
-            cost.num_clips + num_clips,
-            cost.num_read + num_read,
-        )
-
 
 def located(answer: Answer, truth: Truth, tube: Tube | None) -> Answer:
     """An answer with a box in every frame of its time, on straight lines between those of a tube."""
@@ -158,8 +119,3 @@ def located(answer: Answer, truth: Truth, tube: Tube | None) -> Answer:
         return answer
     span = span_seconds_to_frames(answer.span_seconds, truth.fps, truth.num_frames)
     return replace(answer, boxes_xyxy=interpolated(tube, span))
-
-
-def _largest_memory_mib() -> float:
-    """The most memory that the process has held so far, as Linux counts it."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

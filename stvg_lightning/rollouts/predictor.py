@@ -23,8 +23,8 @@ from stvg_lightning.tubes import Sample, Tube
 class Prediction:
     """A completion as it is read.
 
-    Where a locator looked for the thing, `was_located`, and `tube` is what it found, frame -> box; it finds nothing for
-    an answer without a time.
+    Where a discriminator looked for the thing, `was_located`, and `tube` is what it found, frame -> box; it finds
+    nothing for an answer without a time.
     """
 
     answer: Answer
@@ -39,15 +39,15 @@ class ModelPredictor:
 
     Attributes:
         model: tells object and time, or time alone.
-        preparation: how samples are shown; it must keep their videos where there is a locator.
+        preparation: how samples are shown; it must keep their videos where there is a discriminator.
         sampling: how completions are made.
-        locator: gives each answered time its boxes (SARL-STG).
+        discriminator: gives each answered time its boxes (SARL-STG).
     """
 
     model: VideoLanguageModel
     preparation: Preparation
     sampling: Sampling = GREEDY
-    locator: SpatialDiscriminator | None = None
+    discriminator: SpatialDiscriminator | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> list[str]:
         """The model's text for each sample, in one batch.
@@ -62,7 +62,7 @@ class ModelPredictor:
         """The model's answers to prepared examples, in one batch, one of each.
 
         Raises:
-            UnreadableVideo: a video cannot be decoded by the locator.
+            UnreadableVideo: a video cannot be decoded by the discriminator.
         """
         device = self.model.device
         batch = collate_prompts([example.prompt for example in examples], self.model.pad_token_id).to(device)
@@ -76,9 +76,9 @@ class ModelPredictor:
         return found
 
     def _located(self, prediction: Prediction, example: Example, video_tokens: Tensor) -> Prediction:
-        if self.locator is None or example.truth.task == "temporal":
+        if self.discriminator is None or example.truth.task == "temporal":
             return prediction
         assert example.video is not None, "the preparation must keep videos"
         truth, answer = example.truth, prediction.answer
-        tube = self.locator.tubes([answer], truth, example.video, video_tokens)[0]
+        tube = self.discriminator.tubes([answer], truth, example.video, video_tokens)[0]
         return replace(prediction, answer=located(answer, truth, tube), was_located=True, tube=tube)

@@ -20,13 +20,12 @@ from stvg_lightning.models.detection_loss import (
 from stvg_lightning.models.spatial_grounding import Candidates
 from stvg_lightning.models.spatial_loss import (
     CLASS_COST,
-    GIOU_COST,
-    L1_COST,
     class_cost,
     focal_loss,
     spatial_loss,
     track_costs,
 )
+from stvg_lightning.models.spatial_tracks import GIOU_COST, L1_COST
 from tests.helpers import assert_close
 from tests.small_detectors import random_grounder
 

@@ -247,7 +247,7 @@ def test_ppo_trains_a_value_head_on_the_policy(
 
 def test_ppo_credits_are_those_of_a_naive_loop(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
     module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
-    critic = Critic(trace=0.5)
+    critic = Critic(gae_lambda=0.5)
     module.objective = ppo(beta=0.0, critic=critic)
     module.value_head = torch.nn.Linear(module.adapted.model.width, 1)
     portions = module.portions([collected])
@@ -301,7 +301,7 @@ def test_what_nothing_was_learned_from_is_logged_so(
     mask = portion.rollouts.mask
     for row, advantages, held in zip(rows, credit.advantages, mask, strict=True):
         assert_close(row["advantage"], advantages[held].mean(), atol=1e-6)
-    settings = replace(settings, group_size=3, drops_equal_groups=True, refill_batches=0)
+    settings = replace(settings, group_size=3, drops_equal_groups=True, max_refill_batches=0)
     equal = grpo_module(adapted, settings, WeightedSum({"format": (well_formed, 1.0)}))
     (tmp_path / "equal").mkdir()
     train(equal, data_of(world_shards, adapted), tmp_path / "equal", 1, callbacks=[RolloutLog(tmp_path / "equal")])
@@ -337,7 +337,7 @@ def test_every_process_fills_its_own_gaps(
 ) -> None:
     """One process has two groups to learn from where it wants one, the other none: both go on."""
     module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
-    module.settings = replace(module.settings, drops_equal_groups=True, refill_batches=3)
+    module.settings = replace(module.settings, drops_equal_groups=True, max_refill_batches=3)
     equal = replace(collected, rewards=torch.ones(2, GROUP))
     collected = replace(collected, rewards=torch.arange(2.0 * GROUP).view(2, GROUP))
     missing: list[int] = []
@@ -354,7 +354,7 @@ def test_at_most_so_many_batches_replace_groups(
     models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
 ) -> None:
     adapted, watch = adapted_copy(models["qwen3_vl"]), Watch()
-    settings = GRPOSettings(max_rollouts=1, group_size=3, drops_equal_groups=True, refill_batches=2)
+    settings = GRPOSettings(max_rollouts=1, group_size=3, drops_equal_groups=True, max_refill_batches=2)
     module = grpo_module(adapted, settings, WeightedSum({"format": (well_formed, 1.0)}), grpo(beta=0.0))
     train(module, data_of(world_shards, adapted), tmp_path, 1, callbacks=[watch])
     assert len(watch.seen) == 3 and watch.gradients[0].abs().max() == 0

@@ -228,7 +228,7 @@ def test_the_discriminator_of_stage_2_is_frozen_and_its_boxes_are_rewarded(
         if name in frozen:  # the reference policy and the tower
             assert parameter.grad is None and torch.equal(parameter, frozen[name])
     curves = curves_of(tmp_path)
-    for name in ("seconds/discriminator", "discriminator/seconds_per_rollout", "discriminator/read_share"):
+    for name in ("seconds/discriminator", "discriminator/seconds_per_rollout", "discriminator/new_share"):
         assert all(value > 0 for _, value in curves[name]), name
     assert len(curves["discriminator/memory_mib"]) == 2
 

@@ -19,10 +19,10 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor([1.5, -0.5, 0.25], dtype=torch.float64), values, mask
 
 
-@pytest.mark.parametrize(("discount", "trace"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (1.0, 0.0)])
-def test_advantages_are_sums_of_surprises(discount: float, trace: float) -> None:
+@pytest.mark.parametrize(("discount", "gae_lambda"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (1.0, 0.0)])
+def test_advantages_are_sums_of_surprises(discount: float, gae_lambda: float) -> None:
     rewards, values, mask = batch()
-    found = Critic(discount, trace).advantages(rewards, values, mask)
+    found = Critic(discount, gae_lambda).advantages(rewards, values, mask)
     for row, length in enumerate(LENGTHS):
         surprises = []
         for token in range(length):
@@ -30,16 +30,18 @@ def test_advantages_are_sums_of_surprises(discount: float, trace: float) -> None
             following = 0.0 if last else values[row, token + 1].item()
             surprises.append(last * rewards[row].item() + discount * following - values[row, token].item())
         for token in range(length):
-            expected = sum((discount * trace) ** (later - token) * surprises[later] for later in range(token, length))
+            expected = sum(
+                (discount * gae_lambda) ** (later - token) * surprises[later] for later in range(token, length)
+            )
             assert_close(found[row, token], expected, atol=1e-12)
     assert found[~mask].abs().max() == 0
 
 
 def test_limits_by_hand() -> None:
     rewards, values, mask = batch()
-    reward_alone = Critic(trace=1.0).advantages(rewards, values, mask)
+    reward_alone = Critic(gae_lambda=1.0).advantages(rewards, values, mask)
     assert_close((reward_alone + values)[mask], rewards[:, None].expand(3, 4)[mask], atol=1e-12)
-    one_step = Critic(trace=0.0).advantages(rewards, values, mask)
+    one_step = Critic(gae_lambda=0.0).advantages(rewards, values, mask)
     assert_close(one_step[0, 1], values[0, 2] - values[0, 1], atol=1e-12)
 
 
@@ -107,7 +109,7 @@ def test_ppo_weighs_each_token() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"discount": 0.0}, {"discount": 1.1}, {"trace": -0.1}, {"value_clip": -1.0}, {"value_weight": float("nan")}],
+    [{"discount": 0.0}, {"discount": 1.1}, {"gae_lambda": -0.1}, {"value_clip": -1.0}, {"value_weight": float("nan")}],
 )
 def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

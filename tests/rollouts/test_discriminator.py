@@ -67,10 +67,10 @@ def test_what_was_found_is_kept(
     truth, video = world_samples[0].truth, world_samples[0].video
     answers = [Answer("", span) for span in SPANS]
     found = finder.tubes(answers, truth, video, video_tokens)
-    assert finder.take_cost().num_read == 3
+    assert finder.take_cost().num_new_clips == 3
     assert finder.tubes(answers, truth, b"not looked at", video_tokens) == found
     cost = finder.take_cost()
-    assert (cost.num_clips, cost.num_read) == (3, 0) and cost.seconds > 0 and finder.take_cost() == Cost()
+    assert (cost.num_clips, cost.num_new_clips) == (3, 0) and cost.seconds > 0 and finder.take_cost() == Cost()
     other = finder.tubes(answers[:1], replace(truth, query="the thing grows"), video, video_tokens)
     assert other != found[:1], "another sentence is another question"
     monkeypatch.setattr(discriminator_module, "KEPT_CLIPS", 2)

@@ -67,10 +67,10 @@ class Evaluate:
     def _new_rows(self, run: Run, name: str, samples: ShardFolder, first: int) -> Iterator[Row]:
         model = load_trained(run.model(name), run.recipe.model.dtype)
         model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-        locator = None if run.recipe.spatial is None else discriminator_of(run, model, OWN, name)
+        discriminator = None if run.recipe.spatial is None else discriminator_of(run, model, OWN, name)
         preparation = preparation_of(run, model)
         run.recipe.rewards.setup()
-        predictor = ModelPredictor(model, preparation, Sampling(self.max_new_tokens, temperature=0.0), locator)
+        predictor = ModelPredictor(model, preparation, Sampling(self.max_new_tokens, temperature=0.0), discriminator)
         for examples in prepared_batches(samples, preparation, first, self.batch_size, self.num_workers, name):
             good = [example for example in examples if isinstance(example, Example)]
             found = iter(predictor.complete(good) if good else ())
