@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from stvg_lightning.answers import id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
-from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values
+from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, with_base
 from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning
 from stvg_lightning.data.shards.manifest import read_manifest, write_manifest
 from stvg_lightning.objectives import Objective, dapo
@@ -21,6 +21,7 @@ from stvg_lightning.prompting import Markers
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+FULL_SIZE = [recipe for recipe in RECIPES if recipe.stem.startswith(("stvg_r1", "stvg_o1", "sarl_stg"))]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
 SHARDS = ROOT / "data_shards" / "synthetic"
 
@@ -30,6 +31,17 @@ def test_every_recipe_binds(recipe: Path, stvg: Any) -> None:
     printed = stvg("check", recipe)
     assert printed.code == 0, printed.err
     assert printed.out.startswith(f"{recipe}: fine, stages ")
+
+
+@pytest.mark.parametrize("recipe", FULL_SIZE, ids=lambda path: path.stem)
+def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
+    values = load_values([*with_base([recipe]), ROOT / "recipes" / "tiny.yaml"])
+    bound = bind_recipe(values)
+    assert bound.model.name == "tiny" and (bound.spatial is None or bound.spatial.name == "tiny")
+    for name, stage in bound.stages.items():
+        assert getattr(stage, "shards", "run/").startswith("run/"), name
+        assert getattr(stage, "detector", "own") in ("own", "tiny"), name
+        assert "machine" not in values["stages"][name] or stage.machine.precision == "32-true", name
 
 
 def test_the_quickstart_says_what_the_paper_says() -> None:

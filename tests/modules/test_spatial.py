@@ -15,7 +15,13 @@ from stvg_lightning.data.video import decode_frames
 from stvg_lightning.models.detection_loss import all_detections
 from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.spatial_grounding import Candidates, SpatialGrounder
+from stvg_lightning.models.spatial_grounding import (
+    Candidates,
+    DetectorLora,
+    FrameReading,
+    SpatialGrounder,
+    adapt_detector,
+)
 from stvg_lightning.models.spatial_loss import spatial_loss
 from stvg_lightning.models.spatial_tracks import track_order
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
@@ -24,6 +30,7 @@ from stvg_lightning.modules.datamodule import GroundingData, Loading
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.spatial import JointSettings, TrueClip
+from stvg_lightning.modules.trainer import Machine
 from stvg_lightning.objectives import grpo
 from stvg_lightning.rewards import DynamicSpatioTemporal, WeightedSum
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
@@ -131,6 +138,21 @@ def test_portions_add_up_to_the_whole_batch(model: VideoLanguageModel, world_sha
         gradients[size] = watch.gradients[0]
     for size in (1, 3):
         assert relative_difference(gradients[size], gradients[None]) < 1e-5
+
+
+def test_in_bfloat16_arithmetic_too(model: VideoLanguageModel, world_shards: Path, tmp_path: Path) -> None:
+    """As at full size: weights of float32, arithmetic of bfloat16, frames in parts that are computed again."""
+    reading = FrameReading(frames_at_once=2, recompute_activations=True)
+    torch.manual_seed(1)
+    plain = replace(random_grounder(model.width, stirred=0.05), reading=reading)
+    module = joint(model, TRUE_TIME, adapt_detector(plain, DetectorLora(rank=4, alpha=8)))
+    machine = Machine(accelerator="cpu", devices=1, precision="bf16-mixed")
+    train(module, data(model, world_shards), tmp_path / "half", 1, machine=machine)
+    train(joint(model), data(model, world_shards), tmp_path / "full", 1)
+    half, full = ({name: curve[0][1] for name, curve in curves_of(tmp_path / n).items()} for n in ("half", "full"))
+    for name in ("text", "l1", "giou", "focal", "earlier_layers"):
+        assert half[f"joint/{name}"] == pytest.approx(full[f"joint/{name}"], rel=0.1), name
+        assert half[f"joint/{name}"] != full[f"joint/{name}"], "the arithmetic is another"
 
 
 def test_both_models_learn_and_what_is_frozen_stays(
