@@ -43,7 +43,7 @@ from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes import Truth, span_seconds_to_frames
 from stvg_lightning.tubes.choices import check_choice
 
-ClipSource = Literal["shifted", "true", "predicted"]
+ClipSource = Literal["shifted", "exact", "predicted"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ class JointSettings:
         max_steps: optimiser steps.
         micro_batch_size: questions that go through the models together; their gradients are summed, so the result
             does not depend on it. None: the whole batch at once.
-        clip_source: what the spatial module is fed: the true time `shifted` at random, the `true` time, or the time
-            `predicted` by the language model as it is; the last two are the paper's ablations (supplement, table 8).
+        clip_source: what the spatial module is fed: the true time `shifted` at random, the true time `exact`, or the
+            time `predicted` by the language model as it is; the last two are the paper's ablations (supplement, table
+            8).
         largest_shift_frames: of the original video, to either side.
         every_layer: the spatial losses are summed over all layers of the detector's decoder, as those are with which
             Grounding DINO is trained; otherwise the last one's boxes alone are trained, and those that they start

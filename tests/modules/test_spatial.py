@@ -54,7 +54,7 @@ from tests.small_trainings import (
     train,
 )
 
-TRUE_TIME = JointSettings(1, clip_source="true")
+TRUE_TIME = JointSettings(1, clip_source="exact")
 
 
 def joint(
