@@ -125,10 +125,11 @@ def score(options: Namespace) -> int:
 def _check_boxes(answers: Sequence[Answer], boxes: Sequence[Tube | None], truth: Truth) -> None:
     """Refuse a group in which an answer that needs boxes has none; other completions of the file have theirs."""
     for answer, tube in zip(answers, boxes, strict=True):
-        if tube is None and answer.span_seconds is not None and truth.has_place:
+        start, end = answer.span_seconds or (0.0, 0.0)
+        if tube is None and start < end and truth.has_place:
             raise ValueError(
-                f"a completion of {truth.id!r} has no boxes_xyxy, and others have them: place is rewarded by boxes "
-                f"({answer.text[:60]!r})"
+                f"a completion of {truth.id!r} has no boxes_xyxy, and others have them: place is rewarded by boxes; "
+                f"write {{}} where none was found ({answer.text[:60]!r})"
             )
 
 

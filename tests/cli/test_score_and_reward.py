@@ -212,7 +212,7 @@ def test_sarl_stgs_reward_by_hand_and_a_discriminators_boxes(tmp_path: Path, stv
     boxes = {"50": [20, 20, 60, 40], "60": [20, 20, 60, 30], "75": [0, 0, 1, 1]}
     file = lines(
         tmp_path / "completions.jsonl",
-        line,
+        {**line, "boxes_xyxy": {}},
         {**line, "boxes_xyxy": boxes},
         {**timed, "boxes_xyxy": boxes},
         {"id": "a", "text": "<answer>7.00 to 5.00</answer>"},
@@ -235,6 +235,9 @@ def test_boxes_of_a_discriminator_must_be_there_and_in_the_video(tmp_path: Path,
     assert "completions.jsonl:1: a frame of boxes_xyxy is '100'" in printed.message
     printed = stvg("reward", SARL_STG, "--samples", truths, "--completions", lines(tmp_path / "none.jsonl", line))
     assert "place is rewarded by a spatial discriminator's boxes, and there are none" in printed.message
+    some = lines(tmp_path / "some.jsonl", {**line, "boxes_xyxy": {"50": [0, 0, 1, 1]}}, line)
+    printed = stvg("reward", SARL_STG, "--samples", truths, "--completions", some)
+    assert "has no boxes_xyxy, and others have them" in printed.message
 
 
 def test_texts_of_boxes_are_scored_as_a_recipe_reads_them(tmp_path: Path, stvg: Any) -> None:
