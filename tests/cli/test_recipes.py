@@ -44,6 +44,22 @@ def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
         assert "machine" not in values["stages"][name] or stage.machine.precision == "32-true", name
 
 
+def test_a_penalty_on_length_ends_where_sampling_does() -> None:
+    files = [*with_base([ROOT / "recipes" / "sarl_stg_dapo.yaml"]), ROOT / "recipes" / "tiny.yaml"]
+    with pytest.raises(RecipeError, match="max_new_tokens is 100, and a reward's max_tokens 192"):
+        bind_recipe(load_values(files, ["stages.grpo.sampling.max_new_tokens=100"]))
+
+
+def test_another_detector_in_the_same_folder_is_noticed(tmp_path: Path) -> None:
+    files = [ROOT / "recipes" / name for name in ("sarl_stg.yaml", "tiny.yaml")]
+    (tmp_path / "weights.safetensors").write_bytes(b"one")
+    values = load_values(files, [f"stages.grpo.discriminator={tmp_path}"])
+    before = {name: fingerprint(values, name) for name in ("joint", "grpo")}
+    (tmp_path / "weights.safetensors").write_bytes(b"two")
+    after = {name: fingerprint(values, name) for name in ("joint", "grpo")}
+    assert after["grpo"] != before["grpo"] and after["joint"] == before["joint"]
+
+
 def test_the_quickstart_says_what_the_paper_says() -> None:
     recipe = bind_recipe(load_values([QUICKSTART]))
     grpo = recipe.stages["grpo"]

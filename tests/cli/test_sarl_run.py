@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from stvg_lightning.cli.main import main
+from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.cli.stages.stage import Run
+from stvg_lightning.cli.stages.training import grounder_of
 from stvg_lightning.data.shards import ShardFolder
-from stvg_lightning.models.adapters import spatial_folder
+from stvg_lightning.models.adapters import load_trained, spatial_folder
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = (ROOT / "recipes" / "sarl_stg.yaml", ROOT / "recipes" / "tiny.yaml")
@@ -84,6 +87,17 @@ def test_rows_hold_the_boxes_that_were_found(run: Path) -> None:
         assert row["tIoU"] - 0.2 <= terms["spatio_temporal"] <= 2.0
     assert any(row["vIoU"] > 0 for row in rows), "the tiny models answer something"
     assert "data:video" in (run / "report.html").read_text()
+
+
+def test_a_stage_without_a_module_is_no_discriminator(run: Path, tmp_path: Path) -> None:
+    """`own` may mean the recipe's detector, where nothing has been trained yet; a stage that is named may not."""
+    recipe, model = bind_recipe(load_values([run / "recipe.yaml"])), load_trained("tiny")
+    trained, plain = Run(recipe, run), Run(recipe, tmp_path)
+    (tmp_path / "joint" / "model").mkdir(parents=True)
+    assert grounder_of(trained, model, "cold_start", "base").module.global_width == model.width
+    with pytest.raises(FileNotFoundError, match="stage 'joint' has trained no spatial grounding module"):
+        grounder_of(plain, model, "joint", "base")
+    assert grounder_of(plain, model, "own", "base").module.global_width == model.width
 
 
 def test_the_discriminators_cost_is_in_the_phase_log(run: Path) -> None:

@@ -90,6 +90,11 @@ def test_it_goes_on_after_any_batch(
     assert seen(stream(models["qwen3_vl"], seven, Loading(batch_size, 0), num_done), 10 - num_done) == whole[num_done:]
 
 
+def test_no_process_may_be_left_without_a_sample(models: dict[str, VideoLanguageModel], seven: Path) -> None:
+    with pytest.raises(ValueError, match="holds 7 samples, and there are 8 processes"):
+        stream(models["qwen3_vl"], seven, Loading(1, num_workers=0), place=Place(0, 8))
+
+
 def test_two_processes_share_each_batch_of_one(models: dict[str, VideoLanguageModel], seven: Path) -> None:
     one = seen(stream(models["qwen3_vl"], seven, Loading(4, 0)), 2)
     two = [seen(stream(models["qwen3_vl"], seven, Loading(2, 0), place=Place(rank, 2)), 2) for rank in (0, 1)]

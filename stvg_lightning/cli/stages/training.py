@@ -244,11 +244,11 @@ def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> 
         model: whose video tokens it is given.
         which: `own`, the one trained with the model of `start`, or with one before it; `base`, the recipe's detector
             as it is; a stage, for the one trained there or before; or the folder or hub name of another detector.
-            Where no stage has trained any, `own` and a stage mean the recipe's detector.
+            Where none has been trained, `own` means the recipe's detector.
         start: the stage whose model is at work, or `base`.
 
     Raises:
-        FileNotFoundError: no detector there.
+        FileNotFoundError: no detector there, or a stage without a module.
     """
     spatial = spatial_of(run)
     if which == OWN:
@@ -256,7 +256,10 @@ def grounder_of(run: Run, model: VideoLanguageModel, which: str, start: str) -> 
     elif which == BASE:
         name = spatial.name
     elif which in run.recipe.stages:
-        name = str(spatial_folder(run.model(which)) or spatial.name)
+        folder = spatial_folder(run.model(which))
+        if folder is None:
+            raise FileNotFoundError(f"stage {which!r} has trained no spatial grounding module, nor has one before it")
+        name = str(folder)
     else:
         name = which
     return load_spatial(name, model.width, spatial.dtype, spatial.reading)
