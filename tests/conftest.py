@@ -24,6 +24,17 @@ settings.register_profile("patient", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("patient")
 
 
+REAL_DATA = Path(os.environ.get("STVG_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real videos and annotations; tests that read it skip where it is not."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}: set STVG_REAL_DATA")
+    return REAL_DATA
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer(world_texts(20))

@@ -9,25 +9,20 @@ import re
 import sys
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from stvg_lightning.answers import Answer, AnswerLanguage, MarkerKind, View
-from stvg_lightning.cli.binding import RecipeError, bind
-from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
-from stvg_lightning.modules.optimization import NonFiniteLoss
-from stvg_lightning.rewards import RewardContext, WeightedSum
-from stvg_lightning.tubes import Truth, Tube
-from stvg_lightning.tubes.jsonl import Prediction, read_completions, read_predictions, read_truths
-
 if TYPE_CHECKING:
-    from stvg_lightning.data.video import VideoSampling
+    from stvg_lightning.answers import Answer
+    from stvg_lightning.rewards import WeightedSum
+    from stvg_lightning.tubes import Truth, Tube
 
-EXPECTED = (ValueError, OSError, NonFiniteLoss)
+EXPECTED = (ValueError, OSError)
+LOSSES = "stvg_lightning.modules.optimization"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_WORDS = tuple(os.strerror(code) for code in FULL_DISK)
 IN_WORKER = "in DataLoader worker process"
@@ -35,7 +30,8 @@ IN_WORKER = "in DataLoader worker process"
 
 def is_expected(error: BaseException) -> bool:
     """Whether an error is told to the user in one line: bad input, missing files, full disks, broken losses."""
-    return isinstance(error, EXPECTED) or "DataLoader worker" in str(error) or is_full_disk(error)
+    is_broken_loss = LOSSES in sys.modules and isinstance(error, sys.modules[LOSSES].NonFiniteLoss)
+    return isinstance(error, EXPECTED) or is_broken_loss or "DataLoader worker" in str(error) or is_full_disk(error)
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -60,6 +56,7 @@ def message_of(error: BaseException) -> str:
 
 def run(options: Namespace) -> int:
     """`stvg run`."""
+    from stvg_lightning.cli.recipe import load_values, with_base
     from stvg_lightning.cli.running import run_recipe
 
     console = Console()
@@ -73,6 +70,8 @@ def run(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """`stvg check`."""
+    from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
+
     files, overrides = split_arguments(options.recipe)
     failures = 0
     for group in [files] if options.together else [[file] for file in files]:
@@ -88,6 +87,7 @@ def check(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """`stvg report`."""
+    from stvg_lightning.cli.recipe import bind_recipe, load_values
     from stvg_lightning.cli.stages.report import Report, write_run_report
     from stvg_lightning.cli.stages.stage import Run
 
@@ -102,24 +102,9 @@ def report(options: Namespace) -> int:
 
 def score(options: Namespace) -> int:
     """`stvg score`."""
-    from stvg_lightning.cli.stages.evaluate import results_table
-    from stvg_lightning.evaluation import score_answer, summarise_models
+    from stvg_lightning.cli.scoring import score_files
 
-    truths = {truth.id: truth for truth in read_truths(options.truth)}
-    predictions = {prediction.id: prediction for prediction in read_predictions(options.predictions, truths)}
-    read = _reader(options)
-    rows = [score_answer(_answer_of(predictions.get(id_), truth, read), truth) for id_, truth in truths.items()]
-    missing = [id_ for id_ in truths if id_ not in predictions]
-    if options.rows:
-        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scores = {**summarise_models({"predictions": rows}), "missing": missing}
-    if options.json:
-        print(json.dumps(scores))
-        return 0
-    Console().print(results_table(scores))
-    if missing:
-        print(f"{len(missing)} of {len(truths)} truths have no prediction and count 0: {', '.join(missing[:5])}")
-    return 0
+    return score_files(options)
 
 
 def _check_boxes(answers: Sequence[Answer], boxes: Sequence[Tube | None], truth: Truth) -> None:
@@ -135,6 +120,10 @@ def _check_boxes(answers: Sequence[Answer], boxes: Sequence[Tube | None], truth:
 
 def reward(options: Namespace) -> int:
     """`stvg reward`."""
+    from stvg_lightning.cli.recipe import bind_recipe, load_values, view_of, with_base
+    from stvg_lightning.rewards import RewardContext
+    from stvg_lightning.tubes.jsonl import read_completions, read_truths
+
     files, overrides = split_arguments(options.recipe)
     recipe = bind_recipe(load_values(with_base(files), overrides))
     truths = {truth.id: truth for truth in read_truths(options.samples)}
@@ -146,7 +135,7 @@ def reward(options: Namespace) -> int:
     any_boxes = any(completion.boxes_xyxy is not None for completion in completions)
     recipe.rewards.setup()
     for id_, indices in groups.items():
-        view = _view(truths[id_], recipe.video, recipe.markers.kind)
+        view = view_of(truths[id_], recipe.video, recipe.markers.kind)
         answers = [recipe.answer.read(completions[index].text, view) for index in indices]
         boxes = [completions[index].boxes_xyxy for index in indices] if any_boxes else None
         if boxes is not None and recipe.rewards.needs_discriminator:
@@ -177,6 +166,7 @@ def shards(options: Namespace) -> int:
 
 
 def _inspect_shards(options: Namespace) -> int:
+    from stvg_lightning.cli.recipe import bind_recipe, load_values, with_base
     from stvg_lightning.data.shards import contact_sheet, describe
     from stvg_lightning.prompting import Markers, draw_markers
 
@@ -210,37 +200,6 @@ def split_arguments(arguments: list[str]) -> tuple[list[Path], list[str]]:
     return [Path(argument) for argument in arguments if argument not in overrides], overrides
 
 
-def _reader(options: Namespace) -> Callable[[str, Truth], Answer]:
-    """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
-    if options.recipe is None:
-        language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language or 'id_span'}", "--language")
-        return lambda text, truth: language.read(text, View(options.markers or "number"))
-    if options.language or options.markers:
-        raise ValueError("--recipe tells language and markers: leave out --language and --markers")
-    recipe = bind_recipe(load_values(with_base([options.recipe])))
-    return lambda text, truth: recipe.answer.read(text, _view(truth, recipe.video, recipe.markers.kind))
-
-
-def _answer_of(prediction: Prediction | None, truth: Truth, read: Callable[[str, Truth], Answer]) -> Answer:
-    """A prediction as an answer; a missing one is an empty answer, which scores 0."""
-    if prediction is None:
-        return Answer("", problems=("no prediction",))
-    if prediction.text is not None:
-        return read(prediction.text, truth)
-    span = prediction.span_seconds
-    if span is None and prediction.span_frames is not None:
-        span = prediction.span_frames[0] / truth.fps, prediction.span_frames[1] / truth.fps
-    names_objects = prediction.boxes_xyxy is None
-    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy, names_objects=names_objects)
-
-
-def _view(truth: Truth, video: VideoSampling, markers: MarkerKind) -> View:
-    """How a model would see a question; its frames only where the recipe tells what their sides are multiples of."""
-    from stvg_lightning.data.video import shown_frames
-
-    return View(markers, None if video.side_multiple is None else shown_frames(truth, video, video.side_multiple))
-
-
 def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: WeightedSum) -> Table:
     """Completions by reward terms, for people."""
     table = Table(title="rewards")
@@ -255,4 +214,4 @@ def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: Weighte
     return table
 
 
-__all__ = ["RecipeError", "check", "predict", "report", "reward", "run", "score", "shards"]
+__all__ = ["check", "predict", "report", "reward", "run", "score", "shards"]

@@ -67,6 +67,17 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     score = commands.add_parser("score", help="score predictions against truth")
     score.add_argument("--truth", type=Path, required=True, help="truth lines (JSON)")
     score.add_argument("--predictions", type=Path, required=True, help="prediction lines (JSON)")
+    score.add_argument(
+        "--protocol",
+        default="canonical",
+        metavar="NAME[,NAME...]",
+        help="whose way of scoring: canonical (default), hcstvg, tubedetr_vidstg, ...; a wrong name lists them all",
+    )
+    score.add_argument(
+        "--repair",
+        choices=("none", "paper", "code"),
+        help="boxes where the answered object has none: STVG-R1's paper, its code, or none (default: the protocol's)",
+    )
     score.add_argument("--language", help="the answer language of predictions that hold text (default: id_span)")
     score.add_argument(
         "--recipe", type=Path, help="a recipe that tells language, markers and frames instead; box texts need it"

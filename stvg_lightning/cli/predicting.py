@@ -13,7 +13,7 @@ import torch
 from stvg_lightning.answers import AnswerLanguage, id_span
 from stvg_lightning.cli.binding import bind
 from stvg_lightning.cli.recipe import SpatialChoice, bind_recipe, load_values, with_base
-from stvg_lightning.data.annotations import check_counts, tube_of_masks
+from stvg_lightning.data.annotations import tube_of_masks
 from stvg_lightning.data.video import VideoSampling, check_rate, probe_video
 from stvg_lightning.evaluation import predicted_tube
 from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained, spatial_folder
@@ -24,7 +24,7 @@ from stvg_lightning.reports import TimedTube, drawn_video
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.predictor import ModelPredictor
 from stvg_lightning.rollouts.preparation import Preparation
-from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes import Sample, Truth, check_counts
 from stvg_lightning.tubes.jsonl import EXTRA_KEYS, parse_truth, read_json_lines
 
 SHOWN_FPS = 10.0

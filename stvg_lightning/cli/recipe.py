@@ -14,17 +14,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from stvg_lightning.answers import AnswerLanguage, Frames, View
+from stvg_lightning.answers import AnswerLanguage, Frames, MarkerKind, View
 from stvg_lightning.cli.binding import RecipeError, bind
 from stvg_lightning.cli.stages.stage import BASE, OWN, Stage
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
-from stvg_lightning.data.video import VideoSampling
+from stvg_lightning.data.video import VideoSampling, shown_frames
 from stvg_lightning.models.adapters import spatial_folder
 from stvg_lightning.models.loading import TINY, TINY_DETECTOR_FOLDER, Dtype, model_folder
 from stvg_lightning.models.spatial_grounding import FrameReading
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import OverlongPenalty, WeightedSum
+from stvg_lightning.tubes import Truth
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
@@ -302,3 +303,8 @@ def _model_content(name: str) -> str | None:
             opened.seek(max(size - END_BYTES, 0))
             content.update(opened.read())
     return content.hexdigest()
+
+
+def view_of(truth: Truth, video: VideoSampling, markers: MarkerKind) -> View:
+    """How a model would see a question; its frames only where the recipe tells what their sides are multiples of."""
+    return View(markers, None if video.side_multiple is None else shown_frames(truth, video, video.side_multiple))

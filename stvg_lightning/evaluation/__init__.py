@@ -4,43 +4,58 @@ The TorchMetrics classes are in `stvg_lightning.evaluation.stvg_metrics`, import
 """
 
 from stvg_lightning.evaluation.benchmark import benchmark
-from stvg_lightning.evaluation.bootstrap import Interval, mean_interval, paired_difference_interval
+from stvg_lightning.evaluation.bootstrap import Interval, mean_interval, mean_intervals, paired_difference_interval
+from stvg_lightning.evaluation.case import Case, predicted_tube
+from stvg_lightning.evaluation.masks import boundary_accuracy, region_similarity
 from stvg_lightning.evaluation.metrics import (
-    FrameSpan,
+    ground_truth_video_iou,
     recall_at,
+    relative_accuracy,
     spatial_iou,
     temporal_iou_frames,
     video_iou,
+    volume_iou,
 )
+from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, compare_tubes
 from stvg_lightning.evaluation.scoring import (
     METRICS,
     Row,
     metric_values,
     missing_parts,
-    predicted_tube,
     score_answer,
+    score_case,
     summarise,
 )
 from stvg_lightning.evaluation.summary import difference_summary, model_summary, summarise_models
 
 __all__ = [
     "METRICS",
+    "Case",
     "FrameSpan",
     "Interval",
     "Row",
+    "TubeOverlap",
     "benchmark",
+    "boundary_accuracy",
+    "compare_tubes",
     "difference_summary",
+    "ground_truth_video_iou",
     "mean_interval",
+    "mean_intervals",
     "metric_values",
     "missing_parts",
     "model_summary",
     "paired_difference_interval",
     "predicted_tube",
     "recall_at",
+    "region_similarity",
+    "relative_accuracy",
     "score_answer",
+    "score_case",
     "spatial_iou",
     "summarise",
     "summarise_models",
     "temporal_iou_frames",
     "video_iou",
+    "volume_iou",
 ]

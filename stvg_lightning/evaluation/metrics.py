@@ -1,13 +1,16 @@
-"""Scores of one grounded video: temporal, spatial and spatio-temporal IoU. Spans are half-open frame ranges."""
+"""The canonical scores, each written once: of spans, tubes, choices and numbers. Spans are half-open frame ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stvg_lightning.tubes import Tube, span_iou
-from stvg_lightning.tubes.boxes import tube_ious
+import numpy as np
 
-FrameSpan = tuple[int, int]
+from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, shared_span, union_size
+from stvg_lightning.tubes import span_iou
+
+RELATIVE_TOLERANCES = tuple(round(1 - threshold, 2) for threshold in np.arange(0.5, 0.951, 0.05))
+"""0.5, 0.45, ..., 0.05: how far a number may be off, as a share of the true one (VSI-Bench, arXiv 2412.14171)."""
 
 
 def temporal_iou_frames(predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
@@ -28,12 +31,11 @@ def temporal_iou_frames(predicted_frames: FrameSpan, true_frames: FrameSpan) -> 
     return span_iou((float(p_start), float(p_end)), (float(t_start), float(t_end)))
 
 
-def spatial_iou(predicted_xyxy: Tube, true_xyxy: Tube, predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
+def spatial_iou(overlap: TubeOverlap, predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
     """sIoU: mean box IoU over the frames in both spans that have a true box.
 
     Args:
-        predicted_xyxy: frame -> predicted box in pixels; a frame without one scores 0.
-        true_xyxy: frame -> true box in pixels.
+        overlap: both tubes compared; a frame without a predicted box scores 0.
         predicted_frames: `[start, end)`.
         true_frames: `[start, end)`.
 
@@ -42,19 +44,20 @@ def spatial_iou(predicted_xyxy: Tube, true_xyxy: Tube, predicted_frames: FrameSp
         beside tIoU, or read vIoU.
 
     Example:
-        >>> spatial_iou({0: (0.0, 0.0, 2.0, 2.0)}, {0: (0.0, 0.0, 2.0, 1.0)}, (0, 1), (0, 4))
+        >>> from stvg_lightning.evaluation import compare_tubes
+        >>> spatial_iou(compare_tubes({0: (0.0, 0.0, 2.0, 2.0)}, {0: (0.0, 0.0, 2.0, 1.0)}), (0, 1), (0, 4))
         0.5
     """
-    frames = [frame for frame in _shared_frames(predicted_frames, true_frames) if frame in true_xyxy]
-    return float(tube_ious(predicted_xyxy, true_xyxy, frames).mean()) if frames else 0.0
+    both = shared_span(predicted_frames, true_frames)
+    num_true = overlap.num_true(both)
+    return overlap.iou_sum(both) / num_true if num_true else 0.0
 
 
-def video_iou(predicted_xyxy: Tube, true_xyxy: Tube, predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
+def video_iou(overlap: TubeOverlap, predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
     """vIoU: the sum of box IoU over the frames in both spans, over the number of frames in either (TubeDETR).
 
     Args:
-        predicted_xyxy: frame -> predicted box in pixels; a frame without one scores 0.
-        true_xyxy: frame -> true box in pixels; a frame without one scores 0.
+        overlap: both tubes compared; a frame without a box in either scores 0.
         predicted_frames: `[start, end)`.
         true_frames: `[start, end)`.
 
@@ -62,12 +65,41 @@ def video_iou(predicted_xyxy: Tube, true_xyxy: Tube, predicted_frames: FrameSpan
         vIoU in [0, 1], never above tIoU; 0 where both spans are empty.
 
     Example:
-        >>> video_iou({0: (0.0, 0.0, 2.0, 2.0)}, {0: (0.0, 0.0, 2.0, 1.0)}, (0, 1), (0, 4))
+        >>> from stvg_lightning.evaluation import compare_tubes
+        >>> video_iou(compare_tubes({0: (0.0, 0.0, 2.0, 2.0)}, {0: (0.0, 0.0, 2.0, 1.0)}), (0, 1), (0, 4))
         0.125
     """
-    shared = _shared_frames(predicted_frames, true_frames)
-    num_union = len(range(*predicted_frames)) + len(range(*true_frames)) - len(shared)
-    return float(tube_ious(predicted_xyxy, true_xyxy, shared).sum()) / num_union if num_union else 0.0
+    num_union = union_size(predicted_frames, true_frames)
+    return overlap.iou_sum(shared_span(predicted_frames, true_frames)) / num_union if num_union else 0.0
+
+
+def ground_truth_video_iou(overlap: TubeOverlap, true_frames: FrameSpan) -> float:
+    """gt_vIoU: mean box IoU over the true frames that have a box, whatever time was answered (TubeDETR's `gt_viou`).
+
+    Args:
+        overlap: both tubes compared; predicted boxes outside the answered time count too.
+        true_frames: `[start, end)`.
+
+    Returns:
+        Mean IoU in [0, 1]; 0 where no true frame has a box. It says nothing of time.
+    """
+    num_true = overlap.num_true(true_frames)
+    return overlap.iou_sum(true_frames) / num_true if num_true else 0.0
+
+
+def volume_iou(overlap: TubeOverlap, predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
+    """The ratio of volumes: shared area summed over time, over united area summed over time (SARL-STG, supplement 1.3).
+
+    Args:
+        overlap: both tubes compared.
+        predicted_frames: `[start, end)`.
+        true_frames: `[start, end)`.
+
+    Returns:
+        IoU in [0, 1]; large boxes weigh more than small ones, unlike in vIoU. 0 where both volumes are empty.
+    """
+    shared, union = overlap.volumes(predicted_frames, true_frames)
+    return shared / union if union > 0 else 0.0
 
 
 def recall_at(values: Sequence[float], threshold: float) -> float:
@@ -85,5 +117,22 @@ def recall_at(values: Sequence[float], threshold: float) -> float:
     return sum(value > threshold for value in values) / len(values)
 
 
-def _shared_frames(predicted_frames: FrameSpan, true_frames: FrameSpan) -> range:
-    return range(max(predicted_frames[0], true_frames[0]), min(predicted_frames[1], true_frames[1]))
+def relative_accuracy(answered: float, true: float) -> float:
+    """Mean relative accuracy of a number: the share of ten tolerances, 50 % down to 5 %, within which it lies.
+
+    Args:
+        answered: any finite number.
+        true: the right one. Where it is 0, only 0 is right.
+
+    Returns:
+        One of 0, 0.1, ..., 1 (VSI-Bench, arXiv 2412.14171).
+
+    Example:
+        >>> relative_accuracy(9.0, 10.0)
+        0.9
+    """
+    if true == 0:
+        return float(answered == 0)
+    off = abs(answered - true) / abs(true)
+    # 1e-9 absorbs the binary rounding of shares such as 0.1.
+    return sum(off <= tolerance + 1e-9 for tolerance in RELATIVE_TOLERANCES) / len(RELATIVE_TOLERANCES)

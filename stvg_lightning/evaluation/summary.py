@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from stvg_lightning.evaluation.bootstrap import Interval, mean_interval, paired_difference_interval
+from stvg_lightning.evaluation.bootstrap import mean_intervals, paired_differences
 from stvg_lightning.evaluation.scoring import METRICS, metric_values
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,12 +45,8 @@ def summarise_models(rows_of_model: Mapping[str, Rows], seed: int = 0, num_resam
 
 def model_summary(rows: Rows, seed: int = 0, num_resamples: int = 10_000) -> dict[str, Any]:
     """Metric -> `{"mean", "ci95": [low, high]}` over the rows that have it."""
-    values = {metric: metric_values(rows, metric) for metric in METRICS}
-    return {
-        metric: _entry(mean_interval(list(of_id.values()), seed, num_resamples))
-        for metric, of_id in values.items()
-        if of_id
-    }
+    values = {metric: list(metric_values(rows, metric).values()) for metric in METRICS}
+    return _entries({metric: column for metric, column in values.items() if column}, seed, num_resamples)
 
 
 def difference_summary(after: Rows, before: Rows, seed: int = 0, num_resamples: int = 10_000) -> dict[str, Any]:
@@ -59,13 +55,17 @@ def difference_summary(after: Rows, before: Rows, seed: int = 0, num_resamples: 
     Raises:
         ValueError: the rows are of different samples.
     """
-    entries = {}
+    differences = {}
     for metric in METRICS:
         first, second = metric_values(after, metric), metric_values(before, metric)
         if first or second:
-            entries[metric] = _entry(paired_difference_interval(first, second, seed, num_resamples))
-    return entries
+            differences[metric] = paired_differences(first, second)
+    return _entries(differences, seed, num_resamples)
 
 
-def _entry(interval: Interval) -> dict[str, Any]:
-    return {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+def _entries(columns: Mapping[str, Sequence[float]], seed: int, num_resamples: int) -> dict[str, Any]:
+    intervals = mean_intervals(list(columns.values()), seed, num_resamples)
+    return {
+        metric: {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+        for metric, interval in zip(columns, intervals, strict=True)
+    }

@@ -1,13 +1,16 @@
 """Floor 0: spans, boxes, masks and samples. Every other package speaks in these types; they import nothing of ours."""
 
+from stvg_lightning.tubes.box_tube import BoxTube
 from stvg_lightning.tubes.boxes import Box, box_areas, box_intersections, box_iou_matrix, paired_box_iou
 from stvg_lightning.tubes.masks import (
     Rle,
     box_mask,
+    check_counts,
     decode_mask,
     encode_mask,
     mask_box,
     mask_center,
+    union_of_masks,
 )
 from stvg_lightning.tubes.sample import TASKS, Clip, Sample, Task, Truth, Tube
 from stvg_lightning.tubes.spans import (
@@ -22,6 +25,7 @@ from stvg_lightning.tubes.spans import (
 __all__ = [
     "TASKS",
     "Box",
+    "BoxTube",
     "Clip",
     "Rle",
     "Sample",
@@ -33,6 +37,7 @@ __all__ = [
     "box_intersections",
     "box_iou_matrix",
     "box_mask",
+    "check_counts",
     "decode_mask",
     "encode_mask",
     "mask_box",
@@ -43,4 +48,5 @@ __all__ = [
     "span_iou",
     "span_length",
     "span_seconds_to_frames",
+    "union_of_masks",
 ]

@@ -28,13 +28,13 @@ from stvg_lightning.tubes.json_values import (
 )
 from stvg_lightning.tubes.masks import Rle
 from stvg_lightning.tubes.sample import TASKS, Truth, Tube
-from stvg_lightning.tubes.spans import Span
+from stvg_lightning.tubes.spans import Span, span_seconds_to_frames
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
-TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, "span_frames", "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
-EXTRA_KEYS = ("masks", "categories", "thought", "response", "video")
 SPAN_KEYS = ("span_frames", "span_seconds")
-OBJECT_KEYS = ("boxes_xyxy", "object_id", "object_ids")
+TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
+EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video")
+OBJECT_KEYS = ("boxes_xyxy", "object_id", "object_ids", "masks")
 PREDICTION_KEYS = ("id", *SPAN_KEYS, *OBJECT_KEYS, "text")
 
 Masks = Mapping[int, Mapping[int, Rle]]
@@ -43,12 +43,14 @@ Masks = Mapping[int, Mapping[int, Rle]]
 
 @dataclass(frozen=True)
 class TruthExtras:
-    """What a truth line may say beyond the truth itself when shards are built from it.
+    """What a truth line may say beyond the truth itself when shards are built from it, or masks are scored.
 
-    `video` is a file name relative to the folder of videos; the others are those of `Sample`.
+    `video` is a file name relative to the folder of videos, `target_masks` the true mask of all that is meant, frame by
+    frame; the others are those of `Sample`.
     """
 
     masks: Masks = field(default_factory=dict)
+    target_masks: Mapping[int, Rle] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     thought: str = ""
     response: str = ""
@@ -59,7 +61,8 @@ class TruthExtras:
 class Prediction:
     """What a prediction line says: a span and the object, or a completion's text. What it leaves out is None.
 
-    `span_frames` is half-open, in frames; `span_seconds` in seconds; boxes in pixels of the original frame.
+    `span_frames` is half-open, in frames; `span_seconds` in seconds; boxes in pixels of the original frame; `masks` one
+    for each frame, of all that is meant.
     """
 
     id: str
@@ -67,6 +70,7 @@ class Prediction:
     span_seconds: Span | None = None
     boxes_xyxy: Tube | None = None
     object_ids: tuple[int, ...] | None = None
+    masks: Mapping[int, Rle] | None = None
     text: str | None = None
 
 
@@ -142,8 +146,10 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
         >>> truth_to_json(truth)["fps"], truth_to_json(truth)["span_frames"], "tracks" in truth_to_json(truth)
         (8, [8, 16], False)
     """
+    start, end = truth.span_frames or (0, 0)
     optional: dict[str, Any] = {
-        "span_frames": None if truth.span_frames is None else list(truth.span_frames),
+        "span_frames": [start, end] if start < end else None,
+        "span_seconds": None if truth.annotated_seconds is None else list(truth.annotated_seconds),
         "boxes_xyxy": tube_to_json(truth.boxes_xyxy) or None,
         "object_id": truth.object_id,
         "tracks": {str(key): tube_to_json(tube) for key, tube in sorted(truth.tracks.items())} or None,
@@ -157,11 +163,24 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
 
 def read_truths(path: Path) -> list[Truth]:
     """All truths of a file, in order; two may not share an id."""
-    truths, first_seen = [], dict[str, str]()
+    return [truth for truth, _ in _read_truths(path, ())]
+
+
+def read_truths_with_masks(path: Path) -> list[tuple[Truth, TruthExtras]]:
+    """All truths of a file, in order, with the masks of objects and targets that their lines may hold.
+
+    Raises:
+        ValueError: two lines of one id, or a line that is wrong: the message begins with `path:line`.
+    """
+    return list(_read_truths(path, ("masks", "target_masks")))
+
+
+def _read_truths(path: Path, extra_keys: Collection[str]) -> Iterator[tuple[Truth, TruthExtras]]:
+    first_seen = dict[str, str]()
     for where, record in read_json_lines(path):
-        truths.append(truth_from_json(record, where))
-        refuse_repeated_id(truths[-1].id, where, first_seen)
-    return truths
+        truth, extras = parse_truth(record, where, extra_keys)
+        refuse_repeated_id(truth.id, where, first_seen)
+        yield complete_truth(truth, where), extras
 
 
 def prediction_from_json(record: Mapping[str, Any], where: str, truth: Truth | None = None) -> Prediction:
@@ -184,6 +203,7 @@ def prediction_from_json(record: Mapping[str, Any], where: str, truth: Truth | N
         _check_choice(record)
         num_frames = LARGEST_COUNT if truth is None else truth.num_frames
         latest = float(LARGEST_COUNT) if truth is None else truth.duration_seconds + 1 / truth.fps
+        size = None if truth is None else [truth.height, truth.width]
         ids = record.get("object_ids") if record.get("object_id") is None else [record["object_id"]]
         return Prediction(
             id=read_text(record["id"], "id"),
@@ -193,6 +213,7 @@ def prediction_from_json(record: Mapping[str, Any], where: str, truth: Truth | N
             span_seconds=read_optional(record, "span_seconds", lambda value: read_seconds_span(value, latest)),
             boxes_xyxy=read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", num_frames)),
             object_ids=None if ids is None else _object_ids(ids),
+            masks=read_optional(record, "masks", lambda value: _masks_by_frame(value, "masks", num_frames, size)),
             text=read_optional(record, "text", lambda value: read_text(value, "text", may_be_empty=True)),
         )
     except ValueError as error:
@@ -209,13 +230,12 @@ def read_predictions(path: Path, truths: Mapping[str, Truth] | None = None) -> l
 
     predictions, first_seen = [], dict[str, str]()
     for where, record in read_json_lines(path):
-        prediction = prediction_from_json(record, where)
-        refuse_repeated_id(prediction.id, where, first_seen)
-        if truths is not None:
-            if prediction.id not in truths:
-                raise ValueError(f"{where}: id {prediction.id!r} is not among the {len(truths)} truths")
-            prediction = prediction_from_json(record, where, truths[prediction.id])
-        predictions.append(prediction)
+        identity = record.get("id")
+        known = None if truths is None or not isinstance(identity, str) else truths.get(identity)
+        predictions.append(prediction_from_json(record, where, known))
+        refuse_repeated_id(predictions[-1].id, where, first_seen)
+        if truths is not None and known is None:
+            raise ValueError(f"{where}: id {identity!r} is not among the {len(truths)} truths")
     return predictions
 
 
@@ -294,28 +314,55 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
         refuse("fps", record["fps"], "a finite number above 0")
     graph = record.get("graph")
     check_finite(graph, "graph")
+    fps = float(record["fps"])
+    seconds = read_optional(record, "span_seconds", lambda value: _annotated_span(value, num_frames / fps))
+    frames = read_optional(record, "span_frames", lambda value: read_frame_span(value, num_frames, least_length=1))
+    if frames is None and seconds is not None:
+        frames = _frames_of(seconds, fps, num_frames)
     return Truth(
         id=read_text(record["id"], "id"),
         query=read_text(record["query"], "query"),
-        fps=float(record["fps"]),
+        fps=fps,
         num_frames=num_frames,
         width=read_integer(record["width"], "width"),
         height=read_integer(record["height"], "height"),
-        span_frames=read_optional(
-            record, "span_frames", lambda value: read_frame_span(value, num_frames, least_length=1)
-        ),
+        span_frames=frames,
         boxes_xyxy=read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", num_frames)) or {},
         object_id=read_optional(record, "object_id", lambda value: read_integer(value, "object_id")),
         tracks=read_by_object(record, "tracks", lambda value, name: read_tube(value, name, num_frames)),
         task=task,  # type: ignore[arg-type]
         answer=read_optional(record, "answer", _answer),
         graph=graph,
+        annotated_seconds=seconds,
     )
+
+
+def _annotated_span(value: Any, duration_seconds: float) -> Span:
+    """A span that begins in the video; it may end after it, as one in eight of Charades-STA does, or be empty."""
+    start, end = read_seconds_span(value, float(LARGEST_COUNT))
+    if start > duration_seconds:
+        refuse("span_seconds", value, f"a span that begins before the video ends, after {duration_seconds:g} seconds")
+    return start, end
+
+
+def _frames_of(span_seconds: Span, fps: float, num_frames: int) -> tuple[int, int]:
+    """The frames of a span; none, in its place, where it is empty."""
+    start, end = span_seconds
+    if start < min(end, num_frames / fps):
+        return span_seconds_to_frames(span_seconds, fps, num_frames)
+    place = min(int(start * fps + 1e-6), num_frames)
+    return place, place
 
 
 def _read_extras(record: Mapping[str, Any], truth: Truth) -> TruthExtras:
     return TruthExtras(
         masks=masks_from_json(record.get("masks"), truth),
+        target_masks=read_optional(
+            record,
+            "target_masks",
+            lambda value: _masks_by_frame(value, "target_masks", truth.num_frames, [truth.height, truth.width]),
+        )
+        or {},
         categories=read_by_object(record, "categories", read_text),
         thought=read_optional(record, "thought", lambda value: read_text(value, "thought", may_be_empty=True)) or "",
         response=read_optional(record, "response", lambda value: read_text(value, "response")) or "",
@@ -330,7 +377,7 @@ def masks_from_json(value: Any, truth: Truth) -> Masks:
     """
 
     def read_rles(frames: Any, name: str) -> dict[int, Rle]:
-        return {frame: _rle(rle, truth) for frame, rle in read_by_frame(frames, name, truth.num_frames)}
+        return _masks_by_frame(frames, name, truth.num_frames, [truth.height, truth.width])
 
     return read_by_object({"masks": value}, "masks", read_rles)
 
@@ -367,12 +414,16 @@ def _object_ids(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _rle(value: Any, truth: Truth) -> Rle:
-    size = [truth.height, truth.width]
+def _masks_by_frame(value: Any, name: str, num_frames: int, size: list[int] | None) -> dict[int, Rle]:
+    """Masks from `{"<frame>": {"size": [height, width], "counts": text}}`; `size`, where known, is the video's."""
+    return {frame: _rle(rle, size) for frame, rle in read_by_frame(value, name, num_frames)}
+
+
+def _rle(value: Any, size: list[int] | None) -> Rle:
     if not isinstance(value, dict) or set(value) != {"size", "counts"}:
         refuse("a mask", value, 'an object {"size": [height, width], "counts": text}')
-    if value["size"] != size:
+    if size is not None and value["size"] != size:
         refuse("a mask's size", value["size"], f"[height, width] of the video, {size}")
     if not isinstance(value["counts"], str) or not value["counts"].isascii():
         refuse("a mask's counts", value["counts"], "compressed text, as COCO's tools write it")
-    return {"size": size, "counts": value["counts"]}
+    return {"size": value["size"], "counts": value["counts"]}

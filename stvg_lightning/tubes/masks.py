@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -27,6 +28,39 @@ def encode_mask(mask: NDArray[np.bool_]) -> Rle:
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """The boolean mask of shape (height, width) that a run-length encoding stands for."""
     return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+
+
+def check_counts(rle: Rle) -> None:
+    """Refuse compressed counts that do not cover their frame exactly; COCO's decoder leaves such pixels undefined.
+
+    Each number is written in base 32, lowest digit first, with bit 5 set in all digits but the last
+    and the sign in bit 4 of the last; from the fourth on they are differences to the number two before.
+
+    Example:
+        >>> check_counts({"size": [2, 2], "counts": "04"})
+    """
+    runs: list[int] = []
+    value, num_digits = 0, 0
+    for character in rle["counts"]:
+        digit = ord(character) - 48
+        value |= (digit & 31) << (5 * num_digits)
+        num_digits += 1
+        if digit & 32:
+            continue
+        value -= (1 << (5 * num_digits)) if digit & 16 else 0
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, num_digits = 0, 0
+    height, width = rle["size"]
+    if num_digits or min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise ValueError(
+            f"a mask's counts {rle['counts'][:20]!r} are broken: they must cover {width} x {height} pixels exactly"
+        )
+
+
+def union_of_masks(rles: Sequence[Rle]) -> Rle:
+    """The run-length encoding of all pixels that any of some masks of one size holds; at least one mask."""
+    merged = coco.merge([{"size": rle["size"], "counts": rle["counts"].encode("ascii")} for rle in rles])
+    return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:

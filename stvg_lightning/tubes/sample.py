@@ -26,7 +26,8 @@ class Truth:
     """One question about one video, and everything known about its answer.
 
     Frames are 0-based, `span_frames` is half-open, boxes are `x1, y1, x2, y2` in pixels of the
-    original frame. What a task does not use is None or empty.
+    original frame. What a task does not use is None or empty. `annotated_seconds` is a span that was annotated in
+    seconds, which frames can only come near to; it may end after the video.
     """
 
     id: str
@@ -42,9 +43,14 @@ class Truth:
     task: Task = "stvg"
     answer: str | float | None = None
     graph: Any = None
+    annotated_seconds: Span | None = None
 
     @property
     def span_seconds(self) -> Span | None:
+        """The true span inside the video: as annotated in seconds, else that of the frames."""
+        if self.annotated_seconds is not None:
+            start, end = self.annotated_seconds
+            return start, min(end, self.duration_seconds)
         return None if self.span_frames is None else span_frames_to_seconds(self.span_frames, self.fps)
 
     @property

@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from stvg_lightning.answers import Answer, View, id_span
 from stvg_lightning.evaluation import (
     METRICS,
+    compare_tubes,
+    ground_truth_video_iou,
     metric_values,
     missing_parts,
     predicted_tube,
     recall_at,
+    relative_accuracy,
     score_answer,
     spatial_iou,
     summarise,
     temporal_iou_frames,
     video_iou,
+    volume_iou,
 )
 from stvg_lightning.tubes import Box, Truth
 from tests.helpers import assert_close
@@ -60,7 +64,7 @@ GOLDEN = [
 def test_video_iou_is_that_of_the_official_evaluator(span: tuple[int, int], box_at: object, expected: float) -> None:
     true = {frame: moving_box(frame) for frame in range(100, 300)}
     predicted = {frame: box_at(frame) for frame in range(*span)}
-    assert_close(video_iou(predicted, true, span, (100, 300)), expected)
+    assert_close(video_iou(compare_tubes(predicted, true), span, (100, 300)), expected)
 
 
 @pytest.mark.parametrize(
@@ -80,23 +84,43 @@ def test_temporal_iou(predicted: tuple[int, int], true: tuple[int, int], expecte
 def test_spatial_and_video_iou_by_hand() -> None:
     predicted = {0: BOX, 1: BOX, 2: BOX, 3: BOX}
     true = {1: BOX, 2: SHIFTED, 4: BOX}
+    overlap = compare_tubes(predicted, true)
     # Shared frames 1 to 3: IoU 1 and 1/3; frame 3 has no true box. Union: frames 0 to 4.
-    assert_close(spatial_iou(predicted, true, (0, 4), (1, 5)), (1 + 1 / 3) / 2, atol=1e-12)
-    assert_close(video_iou(predicted, true, (0, 4), (1, 5)), (1 + 1 / 3) / 5, atol=1e-12)
+    assert_close(spatial_iou(overlap, (0, 4), (1, 5)), (1 + 1 / 3) / 2, atol=1e-12)
+    assert_close(video_iou(overlap, (0, 4), (1, 5)), (1 + 1 / 3) / 5, atol=1e-12)
     # A frame without a predicted box scores 0, and boxes outside the spans do not count.
-    assert_close(spatial_iou({1: BOX}, true, (0, 4), (1, 5)), 0.5, atol=1e-12)
-    assert_close(video_iou(predicted, true, (0, 2), (1, 5)), 1 / 5, atol=1e-12)
-    assert spatial_iou(predicted, true, (0, 1), (1, 5)) == 0.0
-    assert video_iou(predicted, true, (4, 0), (1, 5)) == 0.0
-    assert video_iou({}, {}, (0, 0), (0, 0)) == 0.0
+    assert_close(spatial_iou(compare_tubes({1: BOX}, true), (0, 4), (1, 5)), 0.5, atol=1e-12)
+    assert_close(video_iou(compare_tubes({1: BOX}, true), (0, 4), (1, 5)), 1 / 5, atol=1e-12)
+    assert_close(video_iou(overlap, (0, 2), (1, 5)), 1 / 5, atol=1e-12)
+    assert spatial_iou(overlap, (0, 1), (1, 5)) == 0.0
+    assert video_iou(overlap, (4, 0), (1, 5)) == 0.0
+    assert video_iou(compare_tubes({}, {}), (0, 0), (0, 0)) == 0.0
+    # Frames 1, 2 and 4 are true ones with a box, of which 4 has no predicted one, whatever time was answered.
+    assert_close(ground_truth_video_iou(overlap, (1, 5)), (1 + 1 / 3) / 3, atol=1e-12)
+    # Areas of 100 and 50 shared in frames 1 and 2; united: 100 in 0, 100 in 1, 150 in 2, 100 in 3 and 100 in 4.
+    assert_close(volume_iou(overlap, (0, 4), (1, 5)), 150 / 550, atol=1e-12)
+    assert volume_iou(compare_tubes({}, {}), (0, 4), (1, 5)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"), [(10.0, 1.0), (9.0, 0.9), (9.4, 0.9), (9.5, 1.0), (14.9, 0.1), (15.1, 0.0), (-10.0, 0.0)]
+)
+def test_relative_accuracy_by_hand(answered: float, expected: float) -> None:
+    assert_close(relative_accuracy(answered, 10.0), expected, atol=1e-12)
+    assert_close(relative_accuracy(-answered, -10.0), expected, atol=1e-12)
+    assert relative_accuracy(0.0, 0.0) == 1.0 and relative_accuracy(1e-9, 0.0) == 0.0
 
 
 def area(box: Box) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
+def shared_area(a: Box, b: Box) -> float:
+    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+
+
 def naive_iou(a: Box, b: Box) -> float:
-    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    shared = shared_area(a, b)
     union = area(a) + area(b) - shared
     return shared / union if union > 0 else 0.0
 
@@ -112,10 +136,14 @@ def test_metrics_against_a_naive_loop(
     predicted: dict[int, Box], true: dict[int, Box], p_span: tuple[int, int], t_span: tuple[int, int]
 ) -> None:
     in_both = in_either = in_both_with_truth = 0
-    total = 0.0
+    total = shared_volume = united_volume = 0.0
     for frame in range(15):
         in_predicted, in_true = p_span[0] <= frame < p_span[1], t_span[0] <= frame < t_span[1]
         in_either += in_predicted or in_true
+        p_area = area(predicted[frame]) if in_predicted and frame in predicted else 0.0
+        t_area = area(true[frame]) if in_true and frame in true else 0.0
+        shared = shared_area(predicted[frame], true[frame]) if p_area and t_area else 0.0
+        shared_volume, united_volume = shared_volume + shared, united_volume + p_area + t_area - shared
         if not (in_predicted and in_true):
             continue
         in_both += 1
@@ -123,9 +151,16 @@ def test_metrics_against_a_naive_loop(
         if frame in true and frame in predicted:
             total += naive_iou(predicted[frame], true[frame])
     assert_close(temporal_iou_frames(p_span, t_span), in_both / in_either if in_either else 0.0, atol=1e-12)
-    assert_close(video_iou(predicted, true, p_span, t_span), total / in_either if in_either else 0.0, atol=1e-9)
+    overlap, backwards = compare_tubes(predicted, true), compare_tubes(true, predicted)
+    assert_close(video_iou(overlap, p_span, t_span), total / in_either if in_either else 0.0, atol=1e-9)
     expected = total / in_both_with_truth if in_both_with_truth else 0.0
-    assert_close(spatial_iou(predicted, true, p_span, t_span), expected, atol=1e-9)
+    assert_close(spatial_iou(overlap, p_span, t_span), expected, atol=1e-9)
+    volume = volume_iou(overlap, p_span, t_span)
+    assert_close(volume, shared_volume / united_volume if united_volume else 0.0, atol=1e-9)
+    for iou in (video_iou, volume_iou):
+        assert 0 <= iou(overlap, p_span, t_span) <= 1 + 1e-12
+        assert_close(iou(overlap, p_span, t_span), iou(backwards, t_span, p_span), atol=1e-12)
+    assert temporal_iou_frames(p_span, t_span) == temporal_iou_frames(t_span, p_span)
 
 
 def test_recall_is_strict() -> None:
@@ -198,7 +233,10 @@ def test_a_row_holds_what_a_person_asks_for() -> None:
         "tIoU": 0.5,
         "sIoU": 0.0,
         "vIoU": 0.0,
+        "gt_vIoU": 0.0,
         "object_id_correct": False,
+        "correct": None,
+        "relative_accuracy": None,
         "predicted_span_seconds": [4.0, 6.0],
         "true_span_seconds": [4.0, 8.0],
         "predicted_object_ids": [9],
@@ -219,6 +257,23 @@ def test_rows_of_the_other_tasks() -> None:
     assert score_answer(said(None, 3), truth_of("temporal"))["problems"] == ["no time was read"]
 
 
+@pytest.mark.parametrize(
+    ("text", "correct", "relative"),
+    [
+        ("<think>A or B</think><answer>(B)</answer>", True, 0.0),
+        ("Answer: C", False, 0.0),
+        ("I do not know", False, 0.0),
+        ("<answer>about 9.5 metres</answer>", False, 1.0),
+    ],
+)
+def test_choices_and_numbers(text: str, correct: bool, relative: float) -> None:
+    choice = score_answer(Answer(text), truth_of("choice", answer="B"))
+    numeric = score_answer(Answer(text), truth_of("numeric", answer=10.0))
+    assert (choice["correct"], choice["relative_accuracy"], choice["vIoU"]) == (correct, None, None)
+    assert (numeric["correct"], numeric["tIoU"]) == (None, None)
+    assert_close(numeric["relative_accuracy"], relative, atol=1e-12)
+
+
 @given(st.text() | st.sampled_from(["<answer>Target ID: 3, Time range: 9 to 1</answer>", "<answer>3</answer>"]))
 @settings(deadline=None)
 def test_any_text_gets_a_row(text: str) -> None:
@@ -235,7 +290,7 @@ def test_the_gold_answer_scores_one(task: str, kind: str) -> None:
     assert row["problems"] == []
 
 
-@pytest.mark.parametrize("bad", [{"task": "choice"}, {"span_frames": None}, {"boxes_xyxy": {}}])
+@pytest.mark.parametrize("bad", [{"task": "choice"}, {"task": "numeric"}, {"span_frames": None}, {"boxes_xyxy": {}}])
 def test_a_truth_that_cannot_be_scored_is_named(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="'v'"):
         score_answer(said((4.0, 8.0), 3), truth_of(**bad))
@@ -243,7 +298,8 @@ def test_a_truth_that_cannot_be_scored_is_named(bad: dict[str, object]) -> None:
 
 def row_of(sample_id: str, v_iou: float | None, t_iou: float | None, correct: bool | None = True) -> dict[str, object]:
     return {
-        "id": sample_id, "tIoU": t_iou, "sIoU": v_iou, "vIoU": v_iou, "object_id_correct": correct, "unreadable": False,
+        "id": sample_id, "tIoU": t_iou, "sIoU": v_iou, "vIoU": v_iou, "gt_vIoU": v_iou, "object_id_correct": correct,
+        "correct": None, "relative_accuracy": None, "unreadable": False,
     }  # fmt: skip
 
 
@@ -251,10 +307,11 @@ def test_the_table_by_hand() -> None:
     rows = [row_of("a", 0.3, 0.6), row_of("b", 0.8, 1.0), row_of("c", None, 0.5, None), row_of("d", 0.4, None, False)]
     table = summarise(rows)
     expected = {
-        "m_tIoU": 0.7, "m_sIoU": 0.5, "m_vIoU": 0.5, "vIoU@0.3": 2 / 3, "vIoU@0.5": 1 / 3, "tIoU@0.3": 1.0,
-        "tIoU@0.5": 2 / 3, "id_accuracy": 2 / 3, "unreadable": 0.0,
+        "m_tIoU": 0.7, "m_sIoU": 0.5, "m_vIoU": 0.5, "vIoU@0.3": 2 / 3, "vIoU@0.5": 1 / 3, "m_gt_vIoU": 0.5,
+        "tIoU@0.3": 1.0, "tIoU@0.5": 2 / 3, "tIoU@0.7": 1 / 3, "id_accuracy": 2 / 3, "unreadable": 0.0,
     }  # fmt: skip
-    assert table.keys() == expected.keys() == METRICS.keys()
+    assert table.keys() == METRICS.keys() == expected.keys() | {"accuracy", "relative_accuracy"}
+    assert table["accuracy"] is None and table["relative_accuracy"] is None
     for name, value in expected.items():
         assert_close(table[name], value, atol=1e-12)
     assert summarise([row_of("c", None, 0.5, None)])["m_vIoU"] is None

@@ -20,10 +20,11 @@ def row_of(index: int) -> dict[str, object]:
     # The first two rows score 0 throughout: a batch in which all figures are equal.
     score = 0.0 if index < 2 else (index * 37 % 11) / 10
     temporal = index % 4 == 3
-    boxes = {"sIoU": score, "vIoU": score / 2, "object_id_correct": score > 0.5}
+    boxes = {"sIoU": score, "vIoU": score / 2, "gt_vIoU": score / 3, "object_id_correct": score > 0.5}
     if temporal:
         boxes = dict.fromkeys(boxes)
-    return {"id": f"v{index}", "tIoU": score**2, "unreadable": False, **boxes}
+    questions = {"correct": index % 3 == 0, "relative_accuracy": score / 4}
+    return {"id": f"v{index}", "tIoU": score**2, "unreadable": False, **boxes, **questions}
 
 
 ROWS = [row_of(index) for index in range(11)]

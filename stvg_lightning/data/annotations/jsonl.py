@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stvg_lightning.data.annotations.vote import vote_object_id
 from stvg_lightning.data.shards.codec import VIDEO_EXTENSIONS
-from stvg_lightning.tubes import Rle, Sample, Truth, Tube, decode_mask, mask_box
+from stvg_lightning.tubes import Rle, Sample, Truth, Tube, check_counts, decode_mask, mask_box
 from stvg_lightning.tubes.jsonl import (
     EXTRA_KEYS,
     Masks,
@@ -112,33 +112,6 @@ def _with_target(truth: Truth, where: str) -> Truth:
             "%s: only %.0f %% of the frames agree that the target is object %d", where, 100 * share, object_id
         )
     return replace(truth, object_id=object_id)
-
-
-def check_counts(rle: Rle) -> None:
-    """Refuse compressed counts that do not cover their frame exactly; COCO's decoder leaves such pixels undefined.
-
-    Each number is written in base 32, lowest digit first, with bit 5 set in all digits but the last
-    and the sign in bit 4 of the last; from the fourth on they are differences to the number two before.
-
-    Example:
-        >>> check_counts({"size": [2, 2], "counts": "04"})
-    """
-    runs: list[int] = []
-    value, num_digits = 0, 0
-    for character in rle["counts"]:
-        digit = ord(character) - 48
-        value |= (digit & 31) << (5 * num_digits)
-        num_digits += 1
-        if digit & 32:
-            continue
-        value -= (1 << (5 * num_digits)) if digit & 16 else 0
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value, num_digits = 0, 0
-    height, width = rle["size"]
-    if num_digits or min(runs, default=-1) < 0 or sum(runs) != height * width:
-        raise ValueError(
-            f"a mask's counts {rle['counts'][:20]!r} are broken: they must cover {width} x {height} pixels exactly"
-        )
 
 
 def _videos_by_stem(videos: Path) -> dict[str, list[str]]:

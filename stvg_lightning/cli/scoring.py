@@ -1,0 +1,185 @@
+"""`stvg score`: predictions against truths, under one protocol or several."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from stvg_lightning.answers import Answer, AnswerLanguage, View
+from stvg_lightning.cli.binding import bind
+from stvg_lightning.evaluation import Case, Interval, mean_intervals
+from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
+from stvg_lightning.evaluation.repair import Repair
+from stvg_lightning.tubes import Rle, Truth, check_counts, span_frames_to_seconds, union_of_masks
+from stvg_lightning.tubes.files import replacing
+from stvg_lightning.tubes.jsonl import Prediction, TruthExtras, read_predictions, read_truths_with_masks
+
+MISSING = "missing"
+"""The key of the truths without a prediction, beside the protocols; it is there where any is."""
+
+NOTHING_SAID = Answer("", problems=("no prediction",))
+SHOWN_IDS = 20
+
+Read = Callable[[str, Truth], Answer]
+Rows = list[dict[str, Any]]
+
+
+def score_files(options: Namespace) -> int:
+    """Score a file of predictions; prints a table or JSON, and writes the rows where asked to."""
+    protocols = [load_protocol(name) for name in _names(options.protocol)]
+    cases, missing, num_truths = open_cases(options.truth, options.predictions, reader_of(options), options.repair)
+    shown = track(cases, "scores", num_truths, console=Console(stderr=True), transient=True, disable=options.json)
+    rows = score_cases(shown, protocols)
+    if options.rows:
+        write_rows(options.rows, rows)
+    if options.json:
+        means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in protocols}
+        print(json.dumps(means | ({MISSING: missing} if missing else {}), allow_nan=False))
+        return 0
+    for protocol in protocols:
+        Console().print(protocol_table(protocol, rows[protocol.name]))
+    if missing:
+        ids = ", ".join(missing[:SHOWN_IDS]) + (", ..." if len(missing) > SHOWN_IDS else "")
+        print(f"{len(missing)} of {num_truths} truths have no prediction and count 0: {ids}")
+    return 0
+
+
+def open_cases(
+    truth_file: Path, prediction_file: Path, read: Read, repair: Repair | None
+) -> tuple[Iterator[Case], list[str], int]:
+    """Both files, each prediction beside its truth.
+
+    Returns:
+        The cases in the order of the truths, the ids of truths without a prediction, and the number of truths.
+
+    Raises:
+        ValueError: a line that is wrong, an id that stands twice, or a prediction without a truth.
+    """
+    lines = read_truths_with_masks(truth_file)
+    truths = {truth.id: truth for truth, _ in lines}
+    predictions = {prediction.id: prediction for prediction in read_predictions(prediction_file, truths)}
+    missing = [id_ for id_ in truths if id_ not in predictions]
+    return _cases(lines, predictions, read, repair), missing, len(lines)
+
+
+def score_cases(cases: Iterable[Case], protocols: Sequence[EvaluationProtocol]) -> dict[str, Rows]:
+    """Protocol -> a row for each case, in order."""
+    rows: dict[str, Rows] = {protocol.name: [] for protocol in protocols}
+    for case in cases:
+        for protocol in protocols:
+            rows[protocol.name].append(protocol.row(case))
+    return rows
+
+
+def write_rows(file: Path, rows: Mapping[str, Rows]) -> None:
+    """One line of JSON for each sample and protocol, all of a protocol together; whole or not at all."""
+    with replacing(file) as beside, beside.open("w") as out:
+        for protocol, of_protocol in rows.items():
+            for row in of_protocol:
+                out.write(json.dumps({"protocol": protocol, **row}, allow_nan=False) + "\n")
+
+
+def protocol_table(protocol: EvaluationProtocol, rows: Rows) -> Table:
+    """Metrics in percent with their 95 % intervals, for people."""
+    table = Table(title=f"{protocol.name}: {protocol.summary}", title_justify="left")
+    for column, side in (("metric", "left"), ("%", "right"), ("95 % interval", "right"), ("questions", "right")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    for metric, (interval, num_rows) in _intervals(protocol, rows).items():
+        low, high = 100 * interval.low, 100 * interval.high
+        table.add_row(metric, f"{100 * interval.mean:.2f}", f"{low:.2f} to {high:.2f}", str(num_rows))
+    return table
+
+
+def reader_of(options: Namespace) -> Read:
+    """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
+    if options.recipe is None:
+        language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language or 'id_span'}", "--language")
+        return lambda text, truth: language.read(text, View(options.markers or "number"))
+    if options.language or options.markers:
+        raise ValueError("--recipe tells language and markers: leave out --language and --markers")
+    from stvg_lightning.cli.recipe import bind_recipe, load_values, view_of, with_base  # loads what models need
+
+    recipe = bind_recipe(load_values(with_base([options.recipe])))
+    return lambda text, truth: recipe.answer.read(text, view_of(truth, recipe.video, recipe.markers.kind))
+
+
+def case_of(prediction: Prediction | None, line: tuple[Truth, TruthExtras], read: Read, repair: Repair | None) -> Case:
+    """A prediction beside its truth.
+
+    Raises:
+        ValueError: a mask that does not cover its frame.
+    """
+    truth, extras = line
+    answer = answer_of(prediction, truth, read)
+    target = extras.target_masks
+    if not target and truth.object_id is not None:
+        target = extras.masks.get(truth.object_id, {})
+    answered: Mapping[int, Rle] | None = None if prediction is None else prediction.masks
+    if answered is None and answer.object_ids:
+        answered = _union_of_objects([extras.masks.get(object_id, {}) for object_id in answer.object_ids])
+    for rle in (*target.values(), *(answered or {}).values()):
+        check_counts(rle)
+    return Case(answer, truth, target, answered, repair)
+
+
+def answer_of(prediction: Prediction | None, truth: Truth, read: Read) -> Answer:
+    """A prediction as an answer; a missing one is an empty answer, which scores 0."""
+    if prediction is None:
+        return NOTHING_SAID
+    if prediction.text is not None:
+        return read(prediction.text, truth)
+    span = prediction.span_seconds
+    if span is None and prediction.span_frames is not None:
+        span = span_frames_to_seconds(prediction.span_frames, truth.fps)
+    names_objects = prediction.boxes_xyxy is None and prediction.masks is None
+    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy, names_objects=names_objects)
+
+
+def _names(protocols: str) -> list[str]:
+    names = [name.strip() for name in protocols.split(",")]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"protocol {doubled[0]!r} is asked for twice")
+    return names
+
+
+def _cases(
+    lines: Iterable[tuple[Truth, TruthExtras]],
+    predictions: Mapping[str, Prediction],
+    read: Read,
+    repair: Repair | None,
+) -> Iterator[Case]:
+    for line in lines:
+        try:
+            yield case_of(predictions.get(line[0].id), line, read, repair)
+        except ValueError as error:
+            raise ValueError(f"truth {line[0].id!r}: {error}") from None
+
+
+def _union_of_objects(masks: Sequence[Mapping[int, Rle]]) -> dict[int, Rle] | None:
+    """Frame -> the union of some objects' masks; None where no object has any."""
+    by_frame: dict[int, list[Rle]] = {}
+    for rles in masks:
+        for frame, rle in rles.items():
+            check_counts(rle)
+            by_frame.setdefault(frame, []).append(rle)
+    return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())} or None
+
+
+def _intervals(protocol: EvaluationProtocol, rows: Rows) -> dict[str, tuple[Interval, int]]:
+    """Metric -> its interval and the number of its rows, for the metrics that any row has."""
+    values = {name: [share_of(row) for row in rows] for name, share_of in protocol.metrics.items()}
+    present = {name: [value for value in column if value is not None] for name, column in values.items()}
+    present = {name: column for name, column in present.items() if column}
+    intervals = mean_intervals(list(present.values()))
+    return {name: (interval, len(present[name])) for name, interval in zip(present, intervals, strict=True)}
+
+
+__all__ = ["answer_of", "case_of", "protocol_table", "reader_of", "score_cases", "score_files", "write_rows"]
