@@ -1,7 +1,7 @@
 """Words for answers in boxes, which the tiny model's vocabulary lacks: coordinates, tags, the words of instructions.
 
 A coordinate is one token here, whose embedding tells its place: neighbours have like ones, and a state that points
-between two of them finds both likely. Written digit by digit, a box took 17 tokens, and was told badly (LOG.md).
+between two of them finds both likely. Written digit by digit, a box took 19 tokens, and was told badly (LOG.md).
 """
 
 from __future__ import annotations
