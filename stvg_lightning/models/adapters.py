@@ -22,7 +22,7 @@ from typing import Literal
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from stvg_lightning.models.loading import TINY, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
+from stvg_lightning.models.loading import BUNDLED, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
 from stvg_lightning.tubes.choices import check_choice
 
 STAGE_ADAPTER = "default"
@@ -204,7 +204,7 @@ def _lineage(started_from: str, folder: Path) -> dict[str, str]:
 
     A run may be moved alone, or together with the model that it began with: one of the two still leads there.
     """
-    if started_from == TINY or not Path(started_from).exists():
+    if started_from in BUNDLED or not Path(started_from).exists():
         return {"started_from": started_from}
     start = Path(started_from).resolve()
     return {"started_from": os.path.relpath(start, folder.resolve()), "absolute": str(start)}

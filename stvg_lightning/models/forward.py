@@ -164,6 +164,38 @@ def completion_log_probs(
     return torch.zeros(rows, num_tokens, device=written.device).masked_scatter(mask, written)
 
 
+def conversation_log_probs(
+    model: PreTrainedModel, batch: PromptBatch, conversation: Completions, features: VideoFeatures
+) -> Float[Tensor, " scored"]:
+    """Log-probabilities of the scored tokens of one conversation a prompt, row by row.
+
+    The same as those of `completion_log_probs`, without padding between prompt and conversation: what is padded on
+    the right alone needs no attention mask, which costs a CPU twice as long.
+    """
+    num_tokens = conversation.token_ids.shape[1]
+    ends = conversation.mask.long().cumsum(dim=1).argmax(dim=1) + 1
+    written = torch.arange(num_tokens, device=ends.device) < ends[:, None]
+    kept = torch.cat([batch.attention_mask, written], dim=1)
+    order = (~kept).long().argsort(dim=1, stable=True)[:, : int(kept.sum(dim=1).max())]
+    positions = torch.cat([batch.position_ids, continued_position_ids(batch.position_ids, num_tokens)], dim=2)
+    token_ids, scored = (
+        torch.cat(pair, dim=1).gather(1, order)
+        for pair in (
+            (batch.input_ids, conversation.token_ids),
+            (torch.zeros_like(batch.attention_mask), conversation.mask),
+        )
+    )
+    output = model.model(
+        input_ids=token_ids,
+        attention_mask=torch.ones_like(token_ids),
+        position_ids=positions.gather(2, order.expand(3, -1, -1)),
+        mm_encoder_outputs=encoder_outputs(features),
+        use_cache=False,
+    )
+    predicting = output.last_hidden_state[:, :-1][scored[:, 1:]]
+    return chosen_log_probs(model, predicting, token_ids[:, 1:][scored[:, 1:]], temperature=1.0)
+
+
 def chosen_log_probs(
     model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
 ) -> Float[Tensor, " tokens"]:

@@ -16,7 +16,9 @@ from stvg_lightning.models.vision_attention import batch_vision_attention
 from stvg_lightning.tubes.choices import check_choice
 
 TINY = "tiny"
-TINY_FOLDER = Path(__file__).parent / "tiny"
+TINY_BOXES = "tiny_boxes"
+BUNDLED = (TINY, TINY_BOXES)
+"""Names of the bundled models, which are those of their folders."""
 TINY_DETECTOR_FOLDER = Path(__file__).parent / "tiny_detector"
 PROMPT_FILE = "stvg_prompt.json"
 """Beside a model's weights: the sampling and the markers that it was trained with."""
@@ -68,13 +70,13 @@ class VideoLanguageModel:
 
 
 def model_folder(name: str) -> str:
-    """The folder or hub name that a model's name stands for; `tiny` is the bundled model.
+    """The folder or hub name that a model's name stands for; `tiny` and `tiny_boxes` are bundled.
 
     Raises:
         FileNotFoundError: the name looks like a path and nothing is there.
     """
-    if name == TINY:
-        return str(TINY_FOLDER)
+    if name in BUNDLED:
+        return str(Path(__file__).parent / name)
     looks_local = name.startswith((".", "/", "~")) or Path(name).exists()
     if looks_local and not (Path(name).expanduser() / "config.json").is_file():
         raise FileNotFoundError(f"there is no model at {name}: a folder with a config.json is expected")
@@ -108,7 +110,7 @@ def load_model(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
     """Load weights, processor and layout.
 
     Args:
-        name: `tiny`, a folder, or a hub name such as `Qwen/Qwen2.5-VL-7B-Instruct`.
+        name: `tiny`, `tiny_boxes`, a folder, or a hub name such as `Qwen/Qwen2.5-VL-7B-Instruct`.
         dtype: precision of the weights in memory.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stvg_lightning.answers import BoxChain, View, id_span, timesteps
+from stvg_lightning.answers import BoxChain, Frames, View, id_span, timesteps
 from stvg_lightning.answers.reading import between
 from stvg_lightning.data.synthetic.reading import Question, deed_of, looks_of, place_of, time_of, tokenizer_texts
 from stvg_lightning.data.synthetic.scene import Scene, Thing, box_of, make_scene
@@ -39,20 +39,36 @@ def form_of_an_answer(scene: Scene, numbers: dict[int, int], rng: np.random.Gene
     return Question(f"Write this as an answer: {told}", id_span.write(truth, thought), facts)
 
 
-def task_without_numbers(scene: Scene, view: View, rng: np.random.Generator) -> Question:
-    """A grounding question about a video without numbers: for the time (SARL-STG), or for time and boxes (STVG-o1).
-
-    The second one is the whole task: a large model knows boxes before any training.
-    """
+def task_in_boxes(scene: Scene, view: View, rng: np.random.Generator) -> Question:
+    """A grounding question for time and boxes (STVG-o1), the task as a whole, with its gold answer."""
     description, event = choose_description(scene, rng)
-    truth = _with_boxes(scene, event.thing, (event.action.start_frame, event.action.end_frame), description.sentence())
-    facts = frozenset([time_of(event), deed_of(event)])
-    if rng.random() < 0.4:
-        thought = f"It {what_it_does(event.action, scene)}."
-        return Question(timesteps.instruction(truth), timesteps.write(truth, thought), facts)
-    language = BoxChain(think=bool(rng.random() < 0.5))
-    facts |= {place_of(event.thing)}
+    span = event.action.start_frame, event.action.end_frame
+    truth, language = _with_boxes(scene, event.thing, span, description.sentence()), BoxChain()
+    facts = frozenset([time_of(event), deed_of(event), place_of(event.thing)])
     return Question(language.instruction(truth, view), language.write(truth, "", view), facts)
+
+
+def half_a_task_in_boxes(scene: Scene, view: View, rng: np.random.Generator) -> Question:
+    """A question in the words of STVG-o1 for boxes, thing and time being told, or for the time alone."""
+    language = BoxChain()
+    if rng.random() < 0.5:
+        description, event = choose_description(scene, rng)
+        span = event.action.start_frame, event.action.end_frame
+        truth = _with_boxes(scene, event.thing, span, description.sentence())
+        time = between(language.write(truth, "", view), "time")
+        asked = f'Find the time during which this happens, in whole seconds: "{truth.query}"'
+        assert time is not None
+        return Question(asked, f"<time> {time.strip()} </time>", frozenset([time_of(event), deed_of(event)]))
+    thing, settings = scene.things[int(rng.integers(len(scene.things)))], scene.settings
+    shortest, longest = (
+        round(seconds * settings.fps) for seconds in (settings.min_action_seconds, settings.max_action_seconds)
+    )
+    length = int(rng.integers(shortest, longest + 1))
+    first = int(rng.integers(scene.num_frames - length + 1))
+    end = first + length
+    query = f"the {thing.color} {thing.shape} from {first / settings.fps:.2f} to {end / settings.fps:.2f}"
+    truth = _with_boxes(scene, thing, (first, end), query)
+    return Question(language.instruction(truth, view), language.write(truth, "", view), frozenset([place_of(thing)]))
 
 
 def questions_of_places(scene: Scene, view: View, rng: np.random.Generator, count: int) -> list[Question]:
@@ -70,6 +86,22 @@ def questions_of_places(scene: Scene, view: View, rng: np.random.Generator, coun
         assert boxes is not None
         found.append(Question(f"Where is {name} from {first} to {last}?", boxes, frozenset([place_of(thing)])))
     return found
+
+
+def questions_of_events(scene: Scene, view: View, rng: np.random.Generator, count: int) -> list[Question]:
+    """Where what a sentence tells of is seen, second by second; `count` at most, and none tells what another has."""
+    found: list[Question] = []
+    for _ in range(4 * count):
+        description, event = choose_description(scene, rng)
+        facts = frozenset([time_of(event), deed_of(event), place_of(event.thing)])
+        if any(question.facts & facts for question in found):
+            continue
+        span = event.action.start_frame, event.action.end_frame
+        truth = _with_boxes(scene, event.thing, span, description.sentence())
+        boxes = between(BoxChain(think=False).write(truth, "", view), "pred_bbox")
+        assert boxes is not None
+        found.append(Question(f'Where is this seen: "{truth.query}"', boxes, facts))
+    return found[:count]
 
 
 def _with_boxes(scene: Scene, thing: Thing, span_frames: tuple[int, int], query: str) -> Truth:
@@ -108,3 +140,10 @@ def world_texts(num_scenes: int) -> Iterator[str]:
         yield from (half.asked, half.answer)
         yield id_span.instruction(replace(_unasked(scene), query="the thing"))
         yield f"<think>.</think><answer>Target ID: {seed % 9 + 1}, Time range: 0.50 to 1.25</answer>"
+
+
+def instructions_without_numbers() -> list[str]:
+    """The questions of the methods that answer in boxes or in times alone, put about nothing."""
+    truth = replace(_unasked(make_scene(0)), query="the thing")
+    view = View(frames=Frames.untouched(truth))
+    return [BoxChain().instruction(truth, view), timesteps.instruction(truth), "Where is it from then to then?"]

@@ -28,7 +28,7 @@ from stvg_lightning.data.synthetic.reading import (
     renumbered,
 )
 from stvg_lightning.data.synthetic.samples import split_seeds
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, box_of
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
@@ -36,8 +36,10 @@ from stvg_lightning.modules.lesson_conversations import conversation_ids, pad_co
 from stvg_lightning.modules.lesson_tasks import (
     form_of_an_answer,
     half_a_task,
+    half_a_task_in_boxes,
+    questions_of_events,
     questions_of_places,
-    task_without_numbers,
+    task_in_boxes,
 )
 from stvg_lightning.modules.optimization import check_at_least_one
 from stvg_lightning.prompting import Markers, draw_markers
@@ -71,15 +73,15 @@ class LessonBatch:
     """Prompts that each hold a first question, and the conversation that follows.
 
     `patch_index` are tokens of the batch's videos that a thing covers; the columns of `classes` are its number, colour
-    and shape, and its deeds in the token's first and second frame, as places in `WORDS`. `places` are the thing's
-    centre, across and down, and its radius, as shares of the frame's side.
+    and shape, and its deeds in the token's first and second frame, as places in `WORDS`. `places` are the edges
+    of the thing's box, x1, y1, x2, y2, as shares of the frame's side.
     """
 
     prompts: PromptBatch
     conversation: Completions
     patch_index: Int[Tensor, " patches"]
     classes: Int[Tensor, "patches 5"]
-    places: Float[Tensor, "patches 3"]
+    places: Float[Tensor, "patches 4"]
 
     def to(self, device: torch.device | str) -> LessonBatch:
         """The same batch with every tensor on a device."""
@@ -102,6 +104,10 @@ class Course:
             to write a form, a tiny one does, and knows it soon.
         bare_share: share of lessons without numbers, as for methods that answer in boxes or in times alone: things
             go by their looks there, and are asked for where they are.
+        whole_share: share of the grounding questions without numbers that ask for time and boxes together, the task as
+            a whole.
+        event_share: share of lessons without numbers that ask where the things are that sentences tell of, instead of
+            where things are that go by their looks.
     """
 
     kind: LessonKind
@@ -112,10 +118,12 @@ class Course:
     max_things: int = 4
     form_share: float = 0.3
     bare_share: float = 0.0
+    whole_share: float = 0.1
+    event_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "num_batches", "batch_size", "num_scenes")
-        for name in ("form_share", "bare_share"):
+        for name in ("form_share", "bare_share", "whole_share", "event_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         self.world()
@@ -161,6 +169,7 @@ class LessonStream(IterableDataset):
         self.tokens_per_side = FRAME_SIDE // encoder.side_multiple
         self.course = courses[0]
         self.lessons: dict[int, Lesson] = {}
+        self.opens_with_task = False
 
     def __iter__(self) -> Iterator[LessonBatch]:
         make_row: dict[LessonKind, Callable[[np.random.Generator], _Row]] = {
@@ -175,6 +184,7 @@ class LessonStream(IterableDataset):
             rng = np.random.default_rng([19, number])
             if course is not self.course:
                 self.course, self.lessons = course, {}
+            self.opens_with_task = rng.random() < TASK_SHARE
             rows = [make_row[course.kind](rng) for _ in range(course.batch_size)]
             yield _collate(rows, self.encoder.processor.tokenizer.pad_token_id)
 
@@ -197,16 +207,19 @@ class LessonStream(IterableDataset):
 
     def _asked_of_places(self, lesson: Lesson, rng: np.random.Generator) -> list[Question]:
         scene = lesson.scene
-        frames = Frames.untouched(lesson.sample.truth)
-        shown = replace(frames, indices=lesson.clip.frame_indices, width=FRAME_SIDE, height=FRAME_SIDE)
-        view = View(frames=shown)
-        asked = [task_without_numbers(scene, view, rng)] if rng.random() < TASK_SHARE else []
+        whole = Frames.untouched(lesson.sample.truth)
+        view = View(frames=replace(whole, indices=lesson.clip.frame_indices, width=FRAME_SIDE, height=FRAME_SIDE))
+        asked = []
+        if self.opens_with_task:  # of a batch all or none: prompts of one length need no padding
+            ask = task_in_boxes if rng.random() < self.course.whole_share else half_a_task_in_boxes
+            asked.append(ask(scene, view, rng))
         told = frozenset[Fact]().union(*(question.facts for question in asked))
-        places = questions_of_places(scene, view, rng, MAX_QUESTIONS // 2)
-        asked += [question for question in places if not question.facts & told]
-        told = frozenset[Fact]().union(*(question.facts for question in asked))
-        asked += questions(scene, {}, rng, MAX_QUESTIONS // 2, told)
-        return asked
+        asks_of_events = self.course.event_share > 0 and rng.random() < self.course.event_share
+        ask_places = questions_of_events if asks_of_events else questions_of_places
+        places = ask_places(scene, view, rng, MAX_QUESTIONS // 2)
+        others = [question for question in places if not question.facts & told]
+        others += questions(scene, {}, rng, MAX_QUESTIONS // 2, told)
+        return asked + [others[index] for index in rng.permutation(len(others))]
 
     def _still_row(self, rng: np.random.Generator) -> _Row:
         """One pair of frames and a conversation about its things' looks."""
@@ -307,7 +320,7 @@ class Lessons(LightningDataModule):
 _Ask = Callable[[Scene, dict[int, int], np.random.Generator], list[Question]]
 """From a scene and its things' numbers to questions."""
 
-_Labels = list[tuple[int, list[int], tuple[float, float, float]]]
+_Labels = list[tuple[int, list[int], list[float]]]
 """Tokens of a clip that things cover, each with the classes and the place of its thing."""
 
 
@@ -327,10 +340,10 @@ def _pair_of(lesson: Lesson, pair: int) -> Clip:
     return Clip(lesson.clip.frames[both], lesson.clip.frame_indices[both], lesson.clip.fps)
 
 
-def _place(thing: Thing, frames: tuple[int, int], frame_size: int) -> tuple[float, float, float]:
-    """A thing's centre, across and down, and its radius, in the mean of two frames and in shares of their side."""
-    x, y = thing.centers_xy[list(frames)].mean(axis=0) / frame_size
-    return float(x), float(y), float(thing.radii[list(frames)].mean() / frame_size)
+def _place(thing: Thing, frames: tuple[int, int], frame_size: int) -> list[float]:
+    """The edges of a thing's box in the mean of two frames, in shares of their side."""
+    first, second = (box_of(thing, frame) for frame in frames)
+    return [(a + b) / (2 * frame_size) for a, b in zip(first, second, strict=True)]
 
 
 def _covered_share(thing: Thing, frames: tuple[int, int], token_size: float, side: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -23,7 +23,8 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from stvg_lightning.models.forward import VideoFeatures, completion_log_probs, encode_videos
+from stvg_lightning.models.box_words import CODE_SIZE, fixed_directions, place_code
+from stvg_lightning.models.forward import VideoFeatures, conversation_log_probs, encode_videos
 from stvg_lightning.models.loading import Network
 from stvg_lightning.modules.lessons import UNNAMED, LessonBatch
 from stvg_lightning.modules.optimization import check_finite
@@ -40,11 +41,7 @@ At 0.3 a tower named 26 % of numbers after 275 steps; then, with 3.0 and a new s
 PLACE_WEIGHT = 10.0
 """Weight of the squared error of what tells a thing's place, beside its part in the distance to the words."""
 
-NUM_ANCHORS = 9
-"""Points along a side of the frame, each with a direction of its own: a place between two has a share of both."""
-
-RADII = (0.1, 0.22)
-"""The radii, in shares of the frame's side, between which a thing's radius is told."""
+NUM_EDGES = 4
 
 NAMING_WEIGHT = 0.3
 """Weight of the tower's naming while the whole model reads."""
@@ -75,8 +72,8 @@ class SceneWords:
 
     A token of a video that shows a thing stands for the sum of the directions of four word embeddings: the thing's
     number, colour and shape, and its deed, half a word for each of the token's two frames. Any other token has the
-    direction of the video placeholder's embedding. Where the thing is, and how large, is told by directions that stand
-    for no word: `places`.
+    direction of the video placeholder's embedding. Where the edges of the thing are is told by directions
+    that stand for no word: `place_code`.
 
     Args:
         word_ids: of each kind of word, the tokens, in the order of the classes; see `lessons.word_ids`.
@@ -96,7 +93,8 @@ class SceneWords:
         for (_, ids, share), classes in zip(self.columns, batch.classes.T, strict=True):
             known = (classes != UNNAMED)[:, None]
             things = things + share * known * directions[ids.to(classes.device)[classes.clamp(min=0)]]
-        things = things + place_shares(batch.places) @ place_directions(directions.shape[1]).to(directions)
+        codes = place_code(batch.places).flatten(1)
+        things = things + codes @ place_directions(directions.shape[1]).to(directions)
         background = directions[self.background_id].repeat(num_tokens, 1)
         return background.index_copy(0, batch.patch_index, things)
 
@@ -126,25 +124,9 @@ class SceneWords:
         return loss, measures
 
 
-def place_shares(places: Float[Tensor, "patches 3"]) -> Float[Tensor, "patches directions"]:
-    """The share that each direction has in telling a place: two neighbours for each of across, down and radius.
-
-    Example:
-        >>> place_shares(torch.tensor([[0.25, 0.0, 0.22]]))[0, :9].tolist()
-        [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    """
-    anchors = torch.arange(NUM_ANCHORS, device=places.device)
-    sides = [(1 - (places[:, [axis]] * (NUM_ANCHORS - 1) - anchors).abs()).clamp(min=0) for axis in (0, 1)]
-    largeness = ((places[:, [2]] - RADII[0]) / (RADII[1] - RADII[0])).clamp(0, 1)
-    return torch.cat([*sides, 1 - largeness, largeness], dim=1)
-
-
-@cache
 def place_directions(width: int) -> Float[Tensor, "directions width"]:
-    """Directions at right angles to each other, the same in every training."""
-    generator = torch.Generator().manual_seed(23)
-    random = torch.randn(width, 2 * NUM_ANCHORS + 2, generator=generator)
-    return torch.linalg.qr(random).Q.T
+    """Directions at right angles to each other, `CODE_SIZE` for each edge of a box."""
+    return fixed_directions(width, NUM_EDGES * CODE_SIZE, seed=23)
 
 
 class Pretraining(LightningModule, ABC):
@@ -181,8 +163,7 @@ class Pretraining(LightningModule, ABC):
 
     def reading_loss(self, batch: LessonBatch, features: VideoFeatures) -> Tensor:
         """Nats per token of the answers in a batch's conversations."""
-        log_probs = completion_log_probs(self.network, batch.prompts, batch.conversation, features)
-        loss = -log_probs.sum() / batch.conversation.mask.sum()
+        loss = -conversation_log_probs(self.network, batch.prompts, batch.conversation, features).mean()
         self.log("reading/loss", loss.detach(), prog_bar=True)
         return loss
 

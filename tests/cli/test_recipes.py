@@ -37,7 +37,8 @@ def test_every_recipe_binds(recipe: Path, stvg: Any) -> None:
 def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
     values = load_values([*with_base([recipe]), ROOT / "recipes" / "tiny.yaml"])
     bound = bind_recipe(values)
-    assert bound.model.name == "tiny" and (bound.spatial is None or bound.spatial.name == "tiny")
+    assert bound.model.name == ("tiny" if bound.markers.draw else "tiny_boxes")
+    assert bound.spatial is None or bound.spatial.name == "tiny"
     for name, stage in bound.stages.items():
         assert getattr(stage, "shards", "run/").startswith("run/"), name
         assert getattr(stage, "detector", "own") in ("own", "tiny"), name
@@ -46,7 +47,7 @@ def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
 
 def test_a_penalty_on_length_ends_where_sampling_does() -> None:
     files = [*with_base([ROOT / "recipes" / "sarl_stg_dapo.yaml"]), ROOT / "recipes" / "tiny.yaml"]
-    with pytest.raises(RecipeError, match="max_new_tokens is 100, and a reward's max_tokens 192"):
+    with pytest.raises(RecipeError, match="max_new_tokens is 100, and a reward's max_tokens 112"):
         bind_recipe(load_values(files, ["stages.grpo.sampling.max_new_tokens=100"]))
 
 

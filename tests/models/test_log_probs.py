@@ -12,6 +12,7 @@ from stvg_lightning.models.forward import (
     Completions,
     banned_token_ids,
     completion_log_probs,
+    conversation_log_probs,
     encode_videos,
     next_token_log_probs,
     prefill,
@@ -45,6 +46,19 @@ def mask_of(lengths: list[int], width: int) -> torch.Tensor:
 def log_probs_of(model: VideoLanguageModel, batch: PromptBatch, completions: Completions, temperature: float = 1.0):
     features = encode_videos(model.network, batch)
     return completion_log_probs(model.network, batch, completions, features, temperature)
+
+
+@torch.no_grad()
+def test_conversations_without_padding_between_are_the_same(model: VideoLanguageModel, world_samples: Samples) -> None:
+    """Prompts of unequal length, turns that are not scored between those that are, and one that ends early."""
+    prompts = prompts_of(model, world_samples[:2])
+    shorter = replace(prompts[1], input_ids=prompts[1].input_ids[:-3], position_ids=prompts[1].position_ids[:, :-3])
+    batch = batch_of(model, [prompts[0], shorter])
+    mask = torch.tensor([[True, True, False, True, True, True], [True, True, True, False, False, False]])
+    conversation = Completions(random_completions(2, 6), mask)
+    expected = log_probs_of(model, batch, conversation)[mask]
+    found = conversation_log_probs(model.network, batch, conversation, encode_videos(model.network, batch))
+    assert_close(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +14,21 @@ import numpy as np
 import pytest
 import torch
 
-from stvg_lightning.answers import Frames, View
+from stvg_lightning.answers import BoxChain, Frames, View
 from stvg_lightning.data.synthetic.drawing import draw_scene
-from stvg_lightning.data.synthetic.reading import questions
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, WorldSettings, box_of, make_scene
+from stvg_lightning.data.synthetic.reading import Question, questions
+from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, WorldSettings, box_of, make_scene
+from stvg_lightning.data.synthetic.sentences import unambiguous_descriptions
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
-from stvg_lightning.modules.lesson_tasks import form_of_an_answer, half_a_task, questions_of_places
+from stvg_lightning.modules.lesson_tasks import (
+    form_of_an_answer,
+    half_a_task,
+    half_a_task_in_boxes,
+    questions_of_events,
+    questions_of_places,
+    task_in_boxes,
+)
 from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _covered_share, _deed, word_ids
 from stvg_lightning.modules.pretraining import (
     CHOICE_WEIGHT,
@@ -200,10 +209,79 @@ def test_lessons_without_numbers_speak_of_none(encoder: Any) -> None:
     assert (batch.classes[:, 0] == UNNAMED).all() and (batch.classes[:, 1:3] != UNNAMED).all()
     turns = turns_of(encoder, batch)
     assert len(turns) > 48 and not any("umber " in asked + answer for asked, answer in turns)
-    kinds = ("Where is", "where it is seen", "<answer>[start] to [end]</answer>", "When", "What does")
+    kinds = ("Where is", "When", "What does", "What is meant")
     assert all(any(kind in asked for asked, _ in turns) for kind in kinds)
     mixed = bare_lessons(encoder, 0.5)
     assert {"Which number" in asked for asked, _ in turns_of(encoder, mixed)} == {True, False}
+
+
+def tasks_in_boxes(ask: Callable[..., Question]) -> list[tuple[Scene, View, Question]]:
+    """A question about each of forty scenes."""
+    size, found = WorldSettings().frame_size, []
+    for seed in range(40):
+        scene = make_scene(seed)
+        view = View(frames=Frames((0, 2), FRAME_SIDE, FRAME_SIDE, size, size, scene.settings.fps, scene.num_frames))
+        found.append((scene, view, ask(scene, view, np.random.default_rng(seed))))
+    return found
+
+
+def test_half_a_task_in_boxes_tells_the_other_half() -> None:
+    """Boxes are asked for of a thing and a time that the question names, or the time alone."""
+    num_times = 0
+    for scene, view, question in tasks_in_boxes(half_a_task_in_boxes):
+        named = re.search(r'"the (\w+) (\w+) from (\S+) to (\S+)"', question.asked)
+        if named is None:
+            num_times += 1
+            assert re.fullmatch(r"<time> \d - \d </time>", question.answer) and len(question.facts) == 2
+            continue
+        start, end = (round(float(seconds) * scene.settings.fps) for seconds in named.groups()[2:])
+        answer = BoxChain().read(question.answer, view)
+        assert answer.well_formed and answer.box_lists is not None and answer.box_lists.cells is not None
+        assert answer.box_lists.cells == answer.box_lists.grid.cells_of((start, end))
+        thing = next(thing for thing in scene.things if (thing.color, thing.shape) == named.groups()[:2])
+        frame = answer.box_lists.grid.starts_frames[answer.box_lists.predicted[-1][0]]
+        told = np.array(answer.box_lists.predicted[-1][1])
+        assert np.abs(told - np.array(box_of(thing, min(max(frame, start), end - 1)))).max() <= 1.0 + 1e-6
+        assert question.facts == {(thing.object_id, "place")}
+    assert 10 < num_times < 30
+
+
+def test_events_are_seen_where_their_things_are() -> None:
+    """Each is told with the boxes of its thing at its time, and no two tell of one thing."""
+    num_events = 0
+    for seed in range(40):
+        scene = make_scene(seed)
+        size = scene.settings.frame_size
+        view = View(frames=Frames((0, 2), FRAME_SIDE, FRAME_SIDE, size, size, scene.settings.fps, scene.num_frames))
+        asked = questions_of_events(scene, view, np.random.default_rng(seed), 4)
+        told = [fact for question in asked for fact in question.facts]
+        assert asked and len(set(told)) == len(told)
+        for question in asked:
+            query = re.fullmatch(r'Where is this seen: "(.*)"', question.asked).group(1)
+            fitting = [
+                event for description, event in unambiguous_descriptions(scene) if description.sentence() == query
+            ]
+            action, thing = fitting[0].action, fitting[0].thing
+            first = int(question.answer.partition(".")[0])
+            assert first == int(action.start_frame / scene.settings.fps)
+            frame = max(round(first * scene.settings.fps), action.start_frame)
+            told_box = np.array(re.findall(r"\d+", question.answer)[1:5], dtype=float)
+            assert np.abs(told_box - np.array(box_of(thing, frame)) / size * FRAME_SIDE).max() <= 0.5 + 1e-6
+            num_events += 1
+    assert num_events > 60
+
+
+def test_the_whole_task_in_boxes_is_rare(encoder: Any) -> None:
+    def share(whole_share: float) -> float:
+        course = Course("video", 1, 4, 8, bare_share=1.0, whole_share=whole_share)
+        stream = LessonStream(encoder, Markers(size=80.0), FPS, [course], draw=False)
+        opened = [turns_of(encoder, batch)[0][0] for batch in islice(stream, 8)]
+        tasks = [asked for asked in opened if "where it is seen" in asked]
+        return sum(" from " not in asked.partition("\n")[0] for asked in tasks) / max(len(tasks), 1)
+
+    assert share(0.0) == 0 and share(1.0) == 1
+    asked = [question for _, _, question in tasks_in_boxes(task_in_boxes)]
+    assert all(" from " not in question.asked.partition("\n")[0] for question in asked)
 
 
 def test_places_are_those_of_the_scene(encoder: Any) -> None:
@@ -243,24 +321,29 @@ def words_and_one_thing(encoder: Any) -> tuple[SceneWords, torch.Tensor, LessonB
     """Words that stand at right angles, and a batch in which one thing covers the second token.
 
     It is number 3, of the second colour and the first shape, does the fourth deed in the first frame only, and stands
-    a quarter across, on the way from the fourth to the fifth of nine points down, and is as small as can be told.
+    a quarter across, and reaches down to the frame's middle.
     """
     batch = next(iter(stream(encoder, first_batch=2)))
     classes = torch.tensor([[2, 1, 0, 3, UNNAMED]])
     words = SceneWords({kind: list(ids) for kind, ids in WORD_IDS.items()}, background_id=26)
-    places = torch.tensor([[0.25, 0.45, 0.1]])
-    return words, 3 * torch.eye(27), replace(batch, patch_index=torch.tensor([1]), classes=classes, places=places)
+    places = torch.tensor([[0.25, 0.3, 0.45, 0.5]])
+    return words, 3 * torch.eye(48), replace(batch, patch_index=torch.tensor([1]), classes=classes, places=places)
 
 
 def place_by_hand() -> torch.Tensor:
-    """What tells the place of the one thing: across, down, radius."""
-    directions = place_directions(27)
-    return directions[2] + 0.4 * directions[9 + 3] + 0.6 * directions[9 + 4] + directions[18]
+    """What tells the place of the one thing, edge by edge: five waves along a side that is 1 / 1.3 of the slowest."""
+    told = torch.zeros(48)
+    for edge, share in enumerate((0.25, 0.3, 0.45, 0.5)):
+        for wave in range(5):
+            angle = 2 * math.pi * (wave + 1) * share / 1.3
+            told += math.cos(angle) / math.sqrt(5) * place_directions(48)[10 * edge + wave]
+            told += math.sin(angle) / math.sqrt(5) * place_directions(48)[10 * edge + 5 + wave]
+    return told
 
 
 def test_a_scene_told_by_hand(encoder: Any) -> None:
     words, embeddings, batch = words_and_one_thing(encoder)
-    expected = torch.zeros(3, 27)
+    expected = torch.zeros(3, 48)
     expected[[0, 2], 26] = 1
     expected[1, [2, 10, 15]], expected[1, 22] = 1.0, 0.5
     expected[1] += place_by_hand()
@@ -269,15 +352,15 @@ def test_a_scene_told_by_hand(encoder: Any) -> None:
 
 def test_naming_by_hand(encoder: Any) -> None:
     words, embeddings, batch = words_and_one_thing(encoder)
-    features = torch.zeros(3, 27)
+    features = torch.zeros(3, 48)
     features[1, [2, 10, 15, 21]] = 1.0  # all right but the deed
     features[1] += place_by_hand()
     loss, measures = words.naming_loss(features, embeddings, batch)
     distance = (1 + 1 + 1 + 0.25) / 3  # two empty tokens, a deed too many and half a deed missing
     assert_close(measures["tower/distance"], distance, atol=1e-6)
-    error = torch.zeros(27)
+    error = torch.zeros(48)
     error[21], error[22] = 1.0, -0.5
-    place = (place_directions(27) @ error).square().sum()
+    place = (place_directions(48) @ error).square().sum()
     assert_close(measures["tower/place_error"], place, atol=1e-6)
     scores = SHARPNESS * features[1] / features[1].norm()
     choice = 0.0
@@ -293,7 +376,7 @@ def test_naming_by_hand(encoder: Any) -> None:
 def test_words_do_not_move_towards_the_tower(encoder: Any) -> None:
     words, embeddings, batch = words_and_one_thing(encoder)
     embeddings.requires_grad_()
-    features = torch.ones(3, 27, requires_grad=True)
+    features = torch.ones(3, 48, requires_grad=True)
     words.naming_loss(features, embeddings, batch)[0].backward()
     assert embeddings.grad is None and features.grad.abs().max() > 0
     words.told(embeddings, batch, 3).square().sum().backward()

@@ -13,9 +13,11 @@ import torch
 
 from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.synthetic.reading import detector_texts
-from stvg_lightning.models.loading import PROMPT_FILE, position_rule, wrap_model
+from stvg_lightning.models.box_words import add_box_words, words_of
+from stvg_lightning.models.loading import PROMPT_FILE, VideoLanguageModel, load_model, position_rule, wrap_model
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import (
+    FRAME_SIDE,
     build_processor,
     build_tiny_model,
     build_tokenizer,
@@ -27,7 +29,7 @@ from stvg_lightning.models.tiny_detector_architecture import (
     build_tiny_detector,
 )
 from stvg_lightning.modules.detector_pretraining import DetectorCourse, DetectorFrames, DetectorPretraining
-from stvg_lightning.modules.lesson_tasks import world_texts
+from stvg_lightning.modules.lesson_tasks import instructions_without_numbers, world_texts
 from stvg_lightning.modules.lessons import Course, Lessons, word_ids
 from stvg_lightning.modules.pretraining import (
     LanguageReading,
@@ -73,23 +75,27 @@ class PartTraining:
 
 @dataclass(frozen=True)
 class TinyPretraining:
-    """Make the tiny model from nothing.
+    """Make a tiny model from nothing, or from one that is there.
 
     Attributes:
         trainings: what learns when.
+        weights: the model to begin with; None: random weights.
+        box_words: whether the model gets tokens for boxes first (`models/box_words.py`).
         machine: devices and precision.
     """
 
     trainings: tuple[PartTraining, ...]
+    weights: str | None = None
+    box_words: bool = False
     machine: Machine = field(default_factory=Machine)
 
     def __call__(self, run: Run, folder: Path) -> None:
         seed_training(run.recipe.seed)
-        tokenizer = build_tokenizer(world_texts(NUM_TOKENIZER_SCENES))
-        network = build_tiny_model(tokenizer)
-        sharpen_attention(network)
-        encoder = PromptEncoder(build_processor(tokenizer), position_rule(network.config))
-        wrap_model(network, encoder)
+        model = _new_model() if self.weights is None else load_model(self.weights)
+        network, encoder = model.network, model.encoder
+        if self.box_words:
+            tokenizer = encoder.processor.tokenizer
+            add_box_words(network, tokenizer, FRAME_SIDE, words_of(tokenizer, instructions_without_numbers()))
         words = SceneWords(word_ids(encoder), network.config.video_token_id)
         for place, training in enumerate(self.trainings, start=1):
             module = PARTS[training.part](network, words, training.rates, training.num_batches)
@@ -99,6 +105,13 @@ class TinyPretraining:
         encoder.processor.save_pretrained(folder / "model")
         prompt = {"video": asdict(run.recipe.video), "markers": asdict(run.recipe.markers)}
         (folder / "model" / PROMPT_FILE).write_text(json.dumps(prompt, indent=2) + "\n")
+
+
+def _new_model() -> VideoLanguageModel:
+    tokenizer = build_tokenizer(world_texts(NUM_TOKENIZER_SCENES))
+    network = build_tiny_model(tokenizer)
+    sharpen_attention(network)
+    return wrap_model(network, PromptEncoder(build_processor(tokenizer), position_rule(network.config)))
 
 
 @dataclass(frozen=True)

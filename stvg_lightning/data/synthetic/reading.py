@@ -260,7 +260,13 @@ def _what_thing_does(scene: Scene, numbers: Mapping[int, int], rng: Generator) -
     return Question(f"What {kind}?", f"{found}.", frozenset((thing.object_id, kind) for thing in who))
 
 
-MAKERS_BY_LOOKS = {_what_does: 2.0, _when_does: 3.0, _what_thing_does: 2.0, _when_is_meant: 3.0}
+def _what_is_meant(scene: Scene, numbers: Mapping[int, int], rng: Generator) -> Question:
+    description, event = choose_description(scene, rng)
+    answer = f"The {event.thing.color} {event.thing.shape}."
+    return Question(f"What is meant: {description.sentence()}?", answer, frozenset([deed_of(event)]))
+
+
+MAKERS_BY_LOOKS = {_what_does: 2.0, _when_does: 3.0, _what_thing_does: 1.0, _when_is_meant: 3.0, _what_is_meant: 3.0}
 """What asks questions about a scene in which no numbers are drawn, and how often."""
 
 
