@@ -40,7 +40,7 @@ class BoxTube(Mapping[int, Box]):
 
     @cached_property
     def _boxes(self) -> dict[int, Box]:
-        boxes: list[Box] = list(map(tuple, self.boxes_xyxy.tolist()))  # type: ignore[arg-type]
+        boxes: list[Box] = list(map(tuple, self.boxes_xyxy.tolist()))
         return dict(zip(self.frames.tolist(), boxes, strict=True))
 
     def __getitem__(self, frame: int) -> Box:

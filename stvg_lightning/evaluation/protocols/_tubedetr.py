@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def sampled_frames(num_frames: int, rate: float) -> Frames:
         [0, 4, 8, 12, 16]
     """
     num_sampled = 1 + int(max(num_frames - 2, 0) * rate)
-    numbers = range(num_sampled)
+    numbers: Sequence[int] = range(num_sampled)
     if num_sampled > MAX_FRAMES:
         numbers = [index * num_sampled // MAX_FRAMES for index in range(MAX_FRAMES)]
     return np.array([_first_frame_of(number, rate) for number in numbers], dtype=np.int64)

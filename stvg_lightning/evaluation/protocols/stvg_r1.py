@@ -35,7 +35,7 @@ def score(case: Case) -> Row:
     truth, answer = case.truth, case.answer
     seconds = truth.annotated_seconds or span_frames_to_seconds(case.true_frames, truth.fps)
     correct = answer.object_ids == (truth.object_id,) if truth.object_id is not None and answer.names_objects else None
-    row = {"tIoU": 0.0, "vIoU": 0.0, "object_id_correct": correct, "iou_sum": 0.0, "num_hull": 0}
+    row: Row = {"tIoU": 0.0, "vIoU": 0.0, "object_id_correct": correct, "iou_sum": 0.0, "num_hull": 0}
     if answer.span_seconds is None or missing_parts(answer, truth):
         return row
     row["tIoU"] = hull_iou(answer.span_seconds, seconds)
