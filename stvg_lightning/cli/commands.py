@@ -122,7 +122,8 @@ def reward(options: Namespace) -> int:
     """`stvg reward`."""
     from stvg_lightning.cli.recipe import bind_recipe, load_values, view_of, with_base
     from stvg_lightning.rewards import RewardContext
-    from stvg_lightning.tubes.jsonl import read_completions, read_truths
+    from stvg_lightning.tubes.jsonl import read_truths
+    from stvg_lightning.tubes.predictions import read_completions
 
     files, overrides = split_arguments(options.recipe)
     recipe = bind_recipe(load_values(with_base(files), overrides))

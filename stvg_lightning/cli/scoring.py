@@ -19,7 +19,8 @@ from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protoco
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Rle, Truth, check_counts, span_frames_to_seconds, union_of_masks
 from stvg_lightning.tubes.files import replacing
-from stvg_lightning.tubes.jsonl import Prediction, TruthExtras, read_predictions, read_truths_with_masks
+from stvg_lightning.tubes.jsonl import TruthExtras, read_truths_with_masks
+from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 MISSING = "missing"
 """The key of the truths without a prediction, beside the protocols; it is there where any is."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -28,7 +27,16 @@ from stvg_lightning.data.synthetic.reading import (
     renumbered,
 )
 from stvg_lightning.data.synthetic.samples import split_seeds
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, Thing, WorldSettings, box_of
+from stvg_lightning.data.synthetic.scene import (
+    ACTIONS,
+    COLORS,
+    SHAPES,
+    Scene,
+    Thing,
+    WorldSettings,
+    box_of,
+    covered_share,
+)
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
@@ -289,7 +297,7 @@ class LessonStream(IterableDataset):
         scene, side = lesson.scene, self.tokens_per_side
         first, second = lesson.clip.frame_indices[2 * pair : 2 * pair + 2]
         token_size = scene.settings.frame_size / side
-        covered = np.stack([_covered_share(thing, (first, second), token_size, side) for thing in scene.things])
+        covered = np.stack([covered_share(thing, (first, second), token_size, side) for thing in scene.things])
         labels = []
         for order, thing in enumerate(scene.things):
             number_class = numbers[thing.object_id] - 1 if numbers else UNNAMED
@@ -344,18 +352,6 @@ def _place(thing: Thing, frames: tuple[int, int], frame_size: int) -> list[float
     """The edges of a thing's box in the mean of two frames, in shares of their side."""
     first, second = (box_of(thing, frame) for frame in frames)
     return [(a + b) / (2 * frame_size) for a, b in zip(first, second, strict=True)]
-
-
-def _covered_share(thing: Thing, frames: tuple[int, int], token_size: float, side: int) -> NDArray[np.float64]:
-    """The share of each of a picture's tokens, row by row, that lies in a thing's box."""
-    center = thing.centers_xy[list(frames)].mean(axis=0)
-    radius = thing.radii[list(frames)].mean()
-    edges = np.arange(side) * token_size
-    x, y = (
-        np.clip(np.minimum(edges + token_size, c + radius) - np.maximum(edges, c - radius), 0, None) / token_size
-        for c in center
-    )
-    return np.outer(y, x).ravel()
 
 
 def _deed(thing: Thing, frame: int) -> int:

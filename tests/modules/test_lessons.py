@@ -17,7 +17,16 @@ import torch
 from stvg_lightning.answers import BoxChain, Frames, View
 from stvg_lightning.data.synthetic.drawing import draw_scene
 from stvg_lightning.data.synthetic.reading import Question, questions
-from stvg_lightning.data.synthetic.scene import ACTIONS, COLORS, SHAPES, Scene, WorldSettings, box_of, make_scene
+from stvg_lightning.data.synthetic.scene import (
+    ACTIONS,
+    COLORS,
+    SHAPES,
+    Scene,
+    WorldSettings,
+    box_of,
+    covered_share,
+    make_scene,
+)
 from stvg_lightning.data.synthetic.sentences import unambiguous_descriptions
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import FRAME_SIDE
@@ -29,7 +38,7 @@ from stvg_lightning.modules.lesson_tasks import (
     questions_of_places,
     task_in_boxes,
 )
-from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _covered_share, _deed, word_ids
+from stvg_lightning.modules.lessons import UNNAMED, Course, LessonBatch, LessonStream, _deed, word_ids
 from stvg_lightning.modules.pretraining import (
     CHOICE_WEIGHT,
     PLACE_WEIGHT,
@@ -455,7 +464,7 @@ def test_a_box_covers_tokens_by_hand() -> None:
     thing = replace(thing, centers_xy=centers, radii=radii)
     # The mean box is 16 to 48 across and 24 to 56 down; tokens are 32 pixels wide.
     expected = np.outer([8 / 32, 24 / 32, 0, 0], [16 / 32, 16 / 32, 0, 0]).ravel()
-    assert_close(_covered_share(thing, (0, 1), 32.0, 4), expected, atol=1e-12)
+    assert_close(covered_share(thing, (0, 1), 32.0, 4), expected, atol=1e-12)
 
 
 def test_deeds_are_those_of_each_frame() -> None:

@@ -12,16 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvg_lightning.tubes import TASKS, Truth
-from stvg_lightning.tubes.jsonl import (
+from stvg_lightning.tubes.jsonl import parse_truth, read_truths, truth_from_json, truth_to_json
+from stvg_lightning.tubes.predictions import (
     Completion,
     Prediction,
-    parse_truth,
     prediction_from_json,
     read_completions,
     read_predictions,
-    read_truths,
-    truth_from_json,
-    truth_to_json,
 )
 
 LINE: dict[str, Any] = {

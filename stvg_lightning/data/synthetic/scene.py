@@ -110,6 +110,18 @@ def box_of(thing: Thing, frame: int) -> tuple[float, float, float, float]:
     return float(x) - left, float(y) - up, float(x) + right, float(y) + down
 
 
+def covered_share(thing: Thing, frames: tuple[int, int], token_size: float, side: int) -> NDArray[np.float64]:
+    """The share of each of a picture's tokens, row by row, that lies in a thing's box."""
+    center = thing.centers_xy[list(frames)].mean(axis=0)
+    radius = thing.radii[list(frames)].mean()
+    edges = np.arange(side) * token_size
+    x, y = (
+        np.clip(np.minimum(edges + token_size, c + radius) - np.maximum(edges, c - radius), 0, None) / token_size
+        for c in center
+    )
+    return np.outer(y, x).ravel()
+
+
 def make_scene(seed: int, settings: WorldSettings = WorldSettings()) -> Scene:
     """The scene of a seed.
 
