@@ -20,13 +20,8 @@ LARGEST_COUNT = 10**9
 T = TypeVar("T")
 
 
-def strict_json(text: str) -> Any:
-    """Parse JSON that holds no NaN, no infinity and no key twice in one object.
-
-    Example:
-        >>> strict_json('{"a": [1, 2.5]}')
-        {'a': [1, 2.5]}
-    """
+def strict_decoder() -> json.JSONDecoder:
+    """A decoder that refuses NaN, infinity and a key that stands twice in one object."""
 
     def refuse_constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is not allowed: numbers must be finite")
@@ -42,8 +37,20 @@ def strict_json(text: str) -> Any:
             raise ValueError(f"key {doubled[0]!r} stands twice in one object")
         return dict(pairs)
 
+    return json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=without_doubles)
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON that holds no NaN, no infinity and no key twice in one object.
+
+    Example:
+        >>> strict_json('{"a": [1, 2.5]}')
+        {'a': [1, 2.5]}
+    """
     try:
-        return json.loads(text, parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=without_doubles)
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("a byte order mark stands before it", text, 0)
+        return strict_decoder().decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON at column {error.colno}: {error.msg}") from None
     except RecursionError:

@@ -31,7 +31,8 @@ from stvg_lightning.tubes.sample import TASKS, Truth, Tube
 from stvg_lightning.tubes.spans import Span
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
-TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, "span_frames", "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
+OPTIONAL_TRUTH_KEYS = ("span_frames", "boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph")
+TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *OPTIONAL_TRUTH_KEYS)
 EXTRA_KEYS = ("masks", "categories", "thought", "response", "video")
 SPAN_KEYS = ("span_frames", "span_seconds")
 OBJECT_KEYS = ("boxes_xyxy", "object_id", "object_ids")
@@ -121,6 +122,8 @@ def complete_truth(truth: Truth, where: str) -> Truth:
         if truth.tracks and truth.object_id is not None and truth.object_id not in truth.tracks:
             known = ", ".join(map(str, sorted(truth.tracks)))
             raise ValueError(f"object_id {truth.object_id} has no track: the tracks are of {known}")
+        if truth.object_ids and truth.object_id is not None:
+            raise ValueError("object_id and object_ids stand together: a sentence means one object or several")
         if truth.task in ("stvg", "temporal") and truth.span_frames is None:
             raise ValueError(f"span_frames is missing: task {truth.task!r} needs it")
         if truth.task in ("stvg", "spatial") and not truth.boxes_xyxy:
@@ -150,6 +153,7 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
         "task": truth.task,
         "answer": truth.answer,
         "graph": truth.graph,
+        "object_ids": list(truth.object_ids) or None,
     }
     required = {key: getattr(truth, key) for key in REQUIRED_TRUTH_KEYS} | {"fps": shortest_number(truth.fps)}
     return required | {key: value for key, value in optional.items() if value is not None}
@@ -310,6 +314,7 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
         task=task,  # type: ignore[arg-type]
         answer=read_optional(record, "answer", _answer),
         graph=graph,
+        object_ids=read_optional(record, "object_ids", _several_objects) or (),
     )
 
 
@@ -359,6 +364,13 @@ def _check_choice(record: Mapping[str, Any]) -> None:
 
 def _answer(value: Any) -> str | float:
     return float(value) if is_number(value) else read_text(value, "answer")
+
+
+def _several_objects(value: Any) -> tuple[int, ...]:
+    ids = _object_ids(value)
+    if len(set(ids)) < max(len(ids), 2) or 0 in ids:
+        refuse("object_ids", value, "at least two different object ids, each of at least 1")
+    return ids
 
 
 def _object_ids(value: Any) -> tuple[int, ...]:
