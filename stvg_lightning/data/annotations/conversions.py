@@ -180,7 +180,7 @@ def file_stem(name: str) -> str:
     return Path(name).stem
 
 
-def _check_order(start: float, end: float) -> None:
+def _check_order(start: int | float, end: int | float) -> None:
     if start > end:
         raise Dropped(REVERSED, f"{start:g} to {end:g}")
     if start == end:
