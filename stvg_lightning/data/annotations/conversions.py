@@ -98,10 +98,13 @@ def span_in_video(start_frame: int, end_frame: int, num_frames: int, where: str,
     return max(start_frame, 0), min(end_frame, num_frames)
 
 
-def seconds_in_video(span_seconds: Span, info: VideoInfo, where: str, report: Report) -> tuple[int, int]:
+def seconds_in_video(
+    span_seconds: Span, info: VideoInfo, where: str, report: Report, rounding_seconds: float = ROUNDING_SECONDS
+) -> tuple[int, int]:
     """The frames shown during a span of seconds: an end after the video is clamped and counted.
 
-    Frames are chosen by their midpoints (`span_seconds_to_frames`), so a time moves by at most half a frame.
+    Frames are chosen by their midpoints (`span_seconds_to_frames`), so a time moves by at most half a frame. An end
+    that is late by no more than `rounding_seconds` does not count as clamped.
 
     Raises:
         Dropped: reversed, empty, or all of it after the video.
@@ -111,7 +114,7 @@ def seconds_in_video(span_seconds: Span, info: VideoInfo, where: str, report: Re
     _check_order(start, end)
     if start >= duration_seconds or end <= 0:
         raise Dropped(OUTSIDE, f"{start:g} to {end:g} of {duration_seconds:g} seconds")
-    if end > duration_seconds + ROUNDING_SECONDS:
+    if end > duration_seconds + rounding_seconds:
         report.changed(CLAMPED, where, f"end {end:g} of {duration_seconds:g} seconds")
     if start < 0:
         report.changed(STARTS_EARLY, where, f"start {start:g} seconds")

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stvg_lightning.data.annotations.conversions import Numbering, samples_of, seconds_in_video, truth_of
+from stvg_lightning.data.annotations.conversions import (
+    ROUNDING_SECONDS,
+    Numbering,
+    samples_of,
+    seconds_in_video,
+    truth_of,
+)
 from stvg_lightning.data.annotations.records import field, json_records, listing, number, seconds_pair, sentence
 from stvg_lightning.data.annotations.videos import VideoFolder
 from stvg_lightning.data.footage import excerpt
@@ -107,7 +113,8 @@ def crop_samples(
         start, end = seconds_in_video(crop, info, where, report)
         report.changed(CROPPED, where, f"{crop[0]:g} to {crop[1]:g} seconds of {video.name}")
         cut = excerpt(video, start, end)
-        return moment_sample(where, moment, cut, replace(info, num_frames=end - start), report)
+        # Both ends of the part were moved to whole frames, by half a frame at most.
+        return moment_sample(where, moment, cut, replace(info, num_frames=end - start), report, 1 / info.fps)
 
     return samples_of(moments, convert, report)
 
@@ -118,8 +125,15 @@ def _is_cut_already(crop: Span, info: VideoInfo) -> bool:
     return as_long and own_seconds < crop[1] - LARGEST_DIFFERENCE_SECONDS
 
 
-def moment_sample(where: str, moment: Moment, video: Path, info: VideoInfo, report: Report) -> Sample:
-    """The sample of a moment, its span clamped to the video.
+def moment_sample(
+    where: str,
+    moment: Moment,
+    video: Path,
+    info: VideoInfo,
+    report: Report,
+    rounding_seconds: float = ROUNDING_SECONDS,
+) -> Sample:
+    """The sample of a moment, its span clamped to the video, whose length is true to `rounding_seconds`.
 
     Raises:
         Dropped: no sentence, or a span that is reversed, empty or after the video's end.
@@ -127,5 +141,5 @@ def moment_sample(where: str, moment: Moment, video: Path, info: VideoInfo, repo
     query = sentence(moment.sentence, "the sentence")
     if query != moment.sentence:
         report.changed(BLANKS, where)
-    span = seconds_in_video(moment.span_seconds, info, where, report)
+    span = seconds_in_video(moment.span_seconds, info, where, report, rounding_seconds)
     return Sample(truth_of(moment.id, query, info, span_frames=span, task="temporal"), video, source=where)

@@ -123,7 +123,7 @@ def test_missing_keys_and_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"an object of video names is expected"):
         read(hcstvg, written(tmp_path / "list.json", [V1]), Facts(FACTS))
     with pytest.raises(ValueError, match=r"\['1_x\.y\.mkv'\]: .*NaN is not allowed"):
-        read(hcstvg, written(tmp_path / "nan.json", json.dumps({"1_x.y.mkv": V1 | {"width": float("nan")}})), Facts(FACTS))
+        one(tmp_path, V1 | {"width": float("nan")})
     with pytest.raises(FileNotFoundError, match="no annotation file at"):
         read(hcstvg, tmp_path / "none.json", Facts(FACTS))
 
