@@ -31,6 +31,7 @@ HOME_OF = {
     "safetensors": {"models"},
     "pycocotools": {"tubes"},
     "markupsafe": {"reports"},
+    "pyarrow": {"data"},
     "rich": {"cli"},
 }
 """Outside library -> the packages in which alone it may be imported."""

@@ -208,6 +208,8 @@ def _plain(annotation: Any, value: Any, where: str) -> Any:
         return value
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if annotation is Path and isinstance(value, str):
+        return Path(value).expanduser()
     if not inspect.isclass(annotation):
         return value
     fits = isinstance(value, annotation) and not (annotation in (int, float) and isinstance(value, bool))

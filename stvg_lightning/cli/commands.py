@@ -181,17 +181,9 @@ def _inspect_shards(options: Namespace) -> int:
 
 
 def _build_shards(options: Namespace) -> int:
-    from rich.progress import track
+    from stvg_lightning.cli.building import build
 
-    from stvg_lightning.data.annotations import read_jsonl_samples
-    from stvg_lightning.data.shards import WriteOptions, write_shards
-
-    samples = track(read_jsonl_samples(options.annotations, options.videos), "samples", console=Console(stderr=True))
-    source = options.source or options.annotations.name
-    built = write_shards(samples, options.out, source, options.licence, WriteOptions(overwrite=options.overwrite))
-    print(f"{built.num_written} samples in {len(built.manifest.shards)} shards at {options.out}")
-    for skipped in built.skipped:
-        print(f"skipped {skipped.id}: {skipped.reason}", file=sys.stderr)
+    build(options)
     return 0
 
 

@@ -119,9 +119,8 @@ def case_of(prediction: Prediction | None, line: tuple[Truth, TruthExtras], read
     """
     truth, extras = line
     answer = answer_of(prediction, truth, read)
-    target = extras.target_masks
-    if not target and truth.object_id is not None:
-        target = extras.masks.get(truth.object_id, {})
+    target_ids = truth.object_ids or ((truth.object_id,) if truth.object_id is not None else ())
+    target = extras.target_masks or _union_of_objects([extras.masks.get(id_, {}) for id_ in target_ids]) or {}
     answered: Mapping[int, Rle] | None = None if prediction is None else prediction.masks
     if answered is None and answer.object_ids:
         answered = _union_of_objects([extras.masks.get(object_id, {}) for object_id in answer.object_ids])

@@ -141,7 +141,7 @@ def shown_frames(truth: Truth, sampling: VideoSampling, side_multiple: int, fram
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says of itself; `num_frames` is counted, not read from its header."""
+    """What a video file says of itself."""
 
     fps: float
     num_frames: int
@@ -177,6 +177,27 @@ def probe_video(video: bytes | Path) -> VideoInfo:
     if fps <= 0 or num_frames == 0:
         raise UnreadableVideo(f"{_name(video)} holds no frames, or no frame rate")
     return VideoInfo(fps, num_frames, *size)
+
+
+def video_header(video: Path) -> VideoInfo:
+    """What `probe_video` tells, from the header alone where that states the number of frames.
+
+    Mp4 and mov list every frame in their header; other containers state none or a guess, and their packets are
+    counted. Nothing is decoded.
+
+    Raises:
+        UnreadableVideo: no video stream, broken data, or no frame rate.
+        FileNotFoundError: the path does not exist.
+    """
+    try:
+        with _open(video) as container:
+            stream = _video_stream(container, video)
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            states_frames = "mp4" in container.format.name.split(",") and stream.frames > 0
+            info = VideoInfo(fps, stream.frames, stream.width, stream.height)
+    except av.FFmpegError as error:
+        raise UnreadableVideo(f"{_name(video)} cannot be read as a video: {error}") from error
+    return info if states_frames and fps > 0 else probe_video(video)
 
 
 def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float) -> Clip:
@@ -235,6 +256,22 @@ def _with_stand_in(frames: Iterable[av.VideoFrame], last_wanted: int) -> Iterato
         yield last_wanted, frame
 
 
+def every_frame(video: bytes | Path) -> Iterator[av.VideoFrame]:
+    """The frames of a video, decoded one after another.
+
+    Raises:
+        UnreadableVideo: no video stream, or broken data.
+        FileNotFoundError: the path does not exist.
+    """
+    try:
+        with _open(video) as container:
+            stream = _video_stream(container, video)
+            stream.thread_type = "AUTO"
+            yield from container.decode(stream)
+    except av.FFmpegError as error:
+        raise UnreadableVideo(f"{_name(video)} cannot be decoded: {error}") from error
+
+
 def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:
     """Encode frames as an H.264 mp4 that browsers play.
 
@@ -252,14 +289,38 @@ def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:
     if len(frames) == 0 or min(frames.shape[1:3]) < 2:
         raise ValueError(f"frames of shape {frames.shape} make no video: no frames, or a side of less than 2 pixels")
     height, width = (side - side % 2 for side in frames.shape[1:3])
+    return encode_mp4_stream(iter(frames[:, :height, :width]), fps, crf)
+
+
+def encode_mp4_stream(frames: Iterator[NDArray[np.uint8]], fps: float, crf: int = 16) -> bytes:
+    """Encode frames as they come, of which any number fits in memory; an odd side is kept.
+
+    Colours are halved in resolution, as browsers want it, unless a side is odd: then H.264 keeps them whole.
+
+    Args:
+        frames: each (height, width, 3), uint8 RGB, all of one size; at least one.
+        fps: frames per second.
+        crf: x264's quality, 0 (lossless) to 51.
+
+    Raises:
+        UnreadableVideo: no frames, or frames of different sizes.
+    """
     buffer = io.BytesIO()
+    stream: av.VideoStream | None = None
     with av.open(buffer, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
         for picture in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            height, width = picture.shape[:2]
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                stream.width, stream.height = width, height
+                stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+                stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+            if (width, height) != (stream.width, stream.height):
+                raise UnreadableVideo(f"frames change from {stream.width} x {stream.height} to {width} x {height}")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))
+        if stream is None:
+            raise UnreadableVideo("there are no frames to encode")
         container.mux(stream.encode())
     return buffer.getvalue()
 

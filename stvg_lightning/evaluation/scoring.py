@@ -81,8 +81,9 @@ def _grounding_scores(case: Case) -> Row:
     has_place, has_time = truth.task in ("stvg", "spatial"), truth.task in ("stvg", "temporal")
     span, true = case.span_frames, case.true_frames
     correct = None
-    if has_place and truth.object_id is not None and answer.names_objects:
-        correct = answer.object_ids == (truth.object_id,)
+    meant = truth.object_ids or ((truth.object_id,) if truth.object_id is not None else ())
+    if has_place and meant and answer.names_objects:
+        correct = set(answer.object_ids) == set(meant)
     return {
         "tIoU": temporal_iou_frames(span, true) if has_time else None,
         "sIoU": spatial_iou(case.overlap, span, true) if has_place else None,

@@ -26,12 +26,11 @@ LARGEST_COUNT = 10**9
 T = TypeVar("T")
 
 
-def strict_json(text: str) -> Any:
-    """Parse JSON that holds no NaN, no infinity and no key twice in one object.
+def strict_decoder(checks_fractions: bool = True) -> json.JSONDecoder:
+    """A decoder that refuses NaN, infinity and a key that stands twice in one object.
 
-    Example:
-        >>> strict_json('{"a": [1, 2.5]}')
-        {'a': [1, 2.5]}
+    Args:
+        checks_fractions: whether a fraction may be beyond the largest float, and must be looked at.
     """
 
     def refuse_constant(name: str) -> NoReturn:
@@ -41,10 +40,6 @@ def strict_json(text: str) -> Any:
         value = float(digits)
         return value if is_number(value) else refuse_constant(digits)
 
-    # A function of ours doubles the time of parsing. Without an exponent only a fraction of more than 300 digits is
-    # infinite: the readers of values below refuse it.
-    parse_float = finite if EXPONENT.search(text) else None
-
     def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -52,10 +47,26 @@ def strict_json(text: str) -> Any:
             raise ValueError(f"key {counts.most_common(1)[0][0]!r} stands twice in one object")
         return found
 
+    return json.JSONDecoder(
+        parse_constant=refuse_constant,
+        parse_float=finite if checks_fractions else None,
+        object_pairs_hook=without_doubles,
+    )
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON that holds no NaN, no infinity and no key twice in one object.
+
+    Example:
+        >>> strict_json('{"a": [1, 2.5]}')
+        {'a': [1, 2.5]}
+    """
     try:
-        return json.loads(
-            text, parse_constant=refuse_constant, parse_float=parse_float, object_pairs_hook=without_doubles
-        )
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("a byte order mark stands before it", text, 0)
+        # A function of ours for every fraction doubles the time of parsing. Without an exponent only one of more than
+        # 300 digits is infinite: the readers of values below refuse it.
+        return strict_decoder(checks_fractions=EXPONENT.search(text) is not None).decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON at column {error.colno}: {error.msg}") from None
     except RecursionError:

@@ -11,6 +11,7 @@ from stvg_lightning.tubes.json_values import (
     LARGEST_COUNT,
     check_finite,
     check_keys,
+    is_integer,
     is_number,
     read_by_frame,
     read_by_object,
@@ -31,7 +32,8 @@ from stvg_lightning.tubes.spans import Span, span_seconds_to_frames
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
 SPAN_KEYS = ("span_frames", "span_seconds")
-TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, "boxes_xyxy", "object_id", "tracks", "task", "answer", "graph")
+OPTIONAL_TRUTH_KEYS = ("boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph")
+TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, *OPTIONAL_TRUTH_KEYS)
 EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video")
 
 Masks = Mapping[int, Mapping[int, Rle]]
@@ -105,6 +107,8 @@ def complete_truth(truth: Truth, where: str) -> Truth:
         if truth.tracks and truth.object_id is not None and truth.object_id not in truth.tracks:
             known = ", ".join(map(str, sorted(truth.tracks)))
             raise ValueError(f"object_id {truth.object_id} has no track: the tracks are of {known}")
+        if truth.object_ids and truth.object_id is not None:
+            raise ValueError("object_id and object_ids stand together: a sentence means one object or several")
         if truth.task in ("stvg", "temporal") and truth.span_frames is None:
             raise ValueError(f"span_frames is missing: task {truth.task!r} needs it")
         if truth.task in ("stvg", "spatial") and not truth.boxes_xyxy:
@@ -136,6 +140,7 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
         "task": truth.task,
         "answer": truth.answer,
         "graph": truth.graph,
+        "object_ids": list(truth.object_ids) or None,
     }
     required = {key: getattr(truth, key) for key in REQUIRED_TRUTH_KEYS} | {"fps": shortest_number(truth.fps)}
     return required | {key: value for key, value in optional.items() if value is not None}
@@ -224,6 +229,7 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
         answer=read_optional(record, "answer", _answer),
         graph=graph,
         annotated_seconds=seconds,
+        object_ids=read_optional(record, "object_ids", _several_objects) or (),
     )
 
 
@@ -291,6 +297,20 @@ def _answer(value: Any) -> str | float:
 def masks_by_frame(value: Any, name: str, num_frames: int, size: list[int] | None) -> dict[int, Rle]:
     """Masks from `{"<frame>": {"size": [height, width], "counts": text}}`; `size`, where known, is the video's."""
     return {frame: _rle(rle, size) for frame, rle in read_by_frame(value, name, num_frames)}
+
+
+def _several_objects(value: Any) -> tuple[int, ...]:
+    ids = read_object_ids(value)
+    if len(set(ids)) < max(len(ids), 2) or 0 in ids:
+        refuse("object_ids", value, "at least two different object ids, each of at least 1")
+    return ids
+
+
+def read_object_ids(value: Any) -> tuple[int, ...]:
+    """A list of object ids, refused where it is something else."""
+    if not isinstance(value, list) or not all(is_integer(object_id, 0) for object_id in value):
+        refuse("object_ids", value, "a list of integers of at least 0")
+    return tuple(value)
 
 
 def _rle(value: Any, size: list[int] | None) -> Rle:

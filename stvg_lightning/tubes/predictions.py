@@ -10,15 +10,13 @@ from typing import Any
 from stvg_lightning.tubes.json_values import (
     LARGEST_COUNT,
     check_keys,
-    is_integer,
     read_frame_span,
     read_optional,
     read_seconds_span,
     read_text,
     read_tube,
-    refuse,
 )
-from stvg_lightning.tubes.jsonl import SPAN_KEYS, masks_by_frame, read_json_lines, refuse_repeated_id
+from stvg_lightning.tubes.jsonl import SPAN_KEYS, masks_by_frame, read_json_lines, read_object_ids, refuse_repeated_id
 from stvg_lightning.tubes.masks import Rle
 from stvg_lightning.tubes.sample import Truth, Tube
 from stvg_lightning.tubes.spans import Span
@@ -73,7 +71,7 @@ def prediction_from_json(record: Mapping[str, Any], where: str, truth: Truth | N
             ),
             span_seconds=read_optional(record, "span_seconds", lambda value: read_seconds_span(value, latest)),
             boxes_xyxy=read_optional(record, "boxes_xyxy", lambda value: read_tube(value, "boxes_xyxy", num_frames)),
-            object_ids=None if ids is None else _object_ids(ids),
+            object_ids=None if ids is None else read_object_ids(ids),
             masks=read_optional(record, "masks", lambda value: masks_by_frame(value, "masks", num_frames, size)),
             text=read_optional(record, "text", lambda value: read_text(value, "text", may_be_empty=True)),
         )
@@ -142,9 +140,3 @@ def _check_choice(record: Mapping[str, Any]) -> None:
             raise ValueError(f"{' and '.join(given)} stand together: only one of {', '.join(group)} is allowed")
     if len(record) == 1:
         raise ValueError(f"the prediction says nothing: one of {', '.join(PREDICTION_KEYS[1:])} is missing")
-
-
-def _object_ids(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(is_integer(object_id, 0) for object_id in value):
-        refuse("object_ids", value, "a list of integers of at least 0")
-    return tuple(value)

@@ -26,8 +26,9 @@ class Truth:
     """One question about one video, and everything known about its answer.
 
     Frames are 0-based, `span_frames` is half-open, boxes are `x1, y1, x2, y2` in pixels of the
-    original frame. What a task does not use is None or empty. `annotated_seconds` is a span that was annotated in
-    seconds, which frames can only come near to; it may end after the video.
+    original frame. Where a sentence means several objects together, `object_ids` names them all, `object_id` is None,
+    and `boxes_xyxy` enclose them. What a task does not use is None or empty. `annotated_seconds` is a span that was
+    annotated in seconds, which frames can only come near to; it may end after the video.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Truth:
     answer: str | float | None = None
     graph: Any = None
     annotated_seconds: Span | None = None
+    object_ids: tuple[int, ...] = ()
 
     @property
     def span_seconds(self) -> Span | None:
@@ -67,7 +69,8 @@ class Truth:
 class Sample:
     """A truth with its video and, where known, the masks and categories of every object in it.
 
-    `video` is an encoded file: its bytes (from a shard) or its path. `masks` maps object id -> frame
+    `video` is an encoded file: its bytes (from a shard) or its path. Until shards are written, a path may also be a
+    picture, a folder of pictures, or an excerpt of a file (`data/footage.py`). `masks` maps object id -> frame
     -> RLE, at the original size. `thought` is a gold reasoning trace in which `{target}` stands for
     the target's marker; `response` is a whole gold completion, which stands in for one that would be written of truth
     and thought. `source` names where the sample came from, for messages.

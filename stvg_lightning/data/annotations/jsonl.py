@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from stvg_lightning.data.annotations.videos import VideoFolder
 from stvg_lightning.data.annotations.vote import vote_object_id
+from stvg_lightning.data.report import Report
 from stvg_lightning.data.shards.codec import VIDEO_EXTENSIONS
 from stvg_lightning.tubes import Rle, Sample, Truth, Tube, check_counts, decode_mask, mask_box
 from stvg_lightning.tubes.jsonl import (
@@ -21,6 +23,20 @@ from stvg_lightning.tubes.jsonl import (
 
 LOGGER = logging.getLogger("stvg_lightning.data")
 CLEAR_MAJORITY = 0.5
+
+
+def read(annotations: Path, videos: VideoFolder, report: Report) -> Iterator[Sample]:
+    """Samples of a file of truth lines, ids those of the lines; what stands at `read_jsonl_samples` holds.
+
+    Nothing is converted, and nothing is dropped: these are a user's own lines, so a wrong one is refused, and a video
+    that is missing or other than its line says is left to the writer of shards, which refuses more than a few.
+
+    Args:
+        annotations: the file of truth lines.
+        videos: the folder of the video files.
+        report: stays empty.
+    """
+    return read_jsonl_samples(annotations, videos.root)
 
 
 def read_jsonl_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
@@ -99,7 +115,7 @@ def tube_of_masks(rles: Mapping[int, Rle]) -> Tube:
 
 def _with_target(truth: Truth, where: str) -> Truth:
     """The truth with the object id that its boxes vote for, where it has boxes and tracks but no object id."""
-    if truth.object_id is not None or not truth.boxes_xyxy or not truth.tracks:
+    if truth.object_id is not None or truth.object_ids or not truth.boxes_xyxy or not truth.tracks:
         return truth
     start, end = truth.span_frames or (0, truth.num_frames)
     object_id, share = vote_object_id(

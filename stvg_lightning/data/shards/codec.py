@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stvg_lightning.data.footage import encoded_footage
 from stvg_lightning.tubes import Sample, Truth
 from stvg_lightning.tubes.json_values import strict_json
 from stvg_lightning.tubes.jsonl import Masks, TruthExtras, complete_truth, masks_from_json, parse_truth, truth_to_json
@@ -25,7 +27,7 @@ def sample_to_record(sample: Sample) -> dict[str, bytes | str]:
     """A sample as WebDataset writes it.
 
     Args:
-        sample: its video must be given as bytes, or as a path, which is read.
+        sample: its video must be given as bytes, or as a path, which is read; footage is encoded.
 
     Returns:
         `__key__` (text), `json`, `masks.json` (left out where there are none) and the video under its
@@ -33,8 +35,15 @@ def sample_to_record(sample: Sample) -> dict[str, bytes | str]:
 
     Raises:
         BadSample: the truth breaks a rule of truth lines (a NaN box, a span outside the video, ...).
+        UnreadableVideo: footage that cannot be encoded.
         OSError: the video cannot be read.
     """
+    truth = sample.truth
+    return {"__key__": record_key(truth.id), **record_parts(sample), **video_part(sample.video, truth.id, truth.fps)}
+
+
+def record_parts(sample: Sample) -> dict[str, bytes]:
+    """`json` and, where there are masks, `masks.json` of a sample's record; fails as `sample_to_record`."""
     where = f"sample {sample.truth.id!r}"
     extras = {
         "categories": {str(object_id): name for object_id, name in sorted(sample.categories.items())},
@@ -52,13 +61,14 @@ def sample_to_record(sample: Sample) -> dict[str, bytes | str]:
         _read_masks(masks, truth, where)
     except ValueError as error:
         raise BadSample(str(error)) from None
-    extension = _video_extension(sample)
-    parts = {"json": record, "masks.json": masks}
-    return {
-        "__key__": record_key(sample.truth.id),
-        **{name: _json_bytes(part) for name, part in parts.items() if part},
-        extension: sample.video if isinstance(sample.video, bytes) else sample.video.read_bytes(),
-    }
+    return {name: _json_bytes(part) for name, part in {"json": record, "masks.json": masks}.items() if part}
+
+
+def video_part(video: bytes | Path, identity: str, fps: float) -> dict[str, bytes]:
+    """The video of a record under its extension; fails as `sample_to_record`."""
+    encoded = encoded_footage(video, fps) if isinstance(video, Path) else video
+    extension = _video_extension(encoded, identity)
+    return {extension: encoded if isinstance(encoded, bytes) else encoded.read_bytes()}
 
 
 def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
@@ -136,15 +146,15 @@ def _read_masks(value: Any, truth: Truth, where: str) -> Masks:
         raise BadSample(f"{where}: {error}") from None
 
 
-def _video_extension(sample: Sample) -> str:
+def _video_extension(video: bytes | Path, identity: str) -> str:
     """The file's own extension, or the one that the first bytes tell."""
-    if not isinstance(sample.video, bytes):
-        extension = sample.video.suffix[1:].lower()
+    if not isinstance(video, bytes):
+        extension = video.suffix[1:].lower()
         if extension not in VIDEO_EXTENSIONS:
             allowed = ", ".join(VIDEO_EXTENSIONS)
-            raise BadSample(f"sample {sample.truth.id!r}: the extension of {sample.video} must be one of {allowed}")
+            raise BadSample(f"sample {identity!r}: the extension of {video} must be one of {allowed}")
         return extension
-    start = sample.video[:64]
+    start = video[:64]
     if start.startswith(b"\x1a\x45\xdf\xa3"):
         return "webm" if b"webm" in start else "mkv"
     if start.startswith(b"RIFF") and start[8:12] == b"AVI ":

@@ -6,16 +6,17 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from webdataset import TarWriter
 
+from stvg_lightning.data.footage import encoded_footage
 from stvg_lightning.data.shards.codec import BadSample, sample_to_record
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, file_sha256, write_manifest
 from stvg_lightning.data.video import MAX_FRAMES_APART, UnreadableVideo, check_rate, probe_video
-from stvg_lightning.tubes import Sample
+from stvg_lightning.tubes import Sample, Truth
 
 UNFINISHED = ".unfinished"
 SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.tar")
@@ -29,17 +30,19 @@ class WriteOptions:
     `check_videos` probes every video and skips a sample whose truth gives another size or rate, or a number
     of frames more than one apart. More than `max_skipped_share` of the samples skipped (0 to 1)
     fails the build. `overwrite` replaces a complete folder, which stays as it is until the new one
-    is whole.
+    is whole. `num_workers` processes write the shards of `build_shards`; `write_shards` needs none.
     """
 
     samples_per_shard: int = 256
     check_videos: bool = True
     max_skipped_share: float = 0.1
     overwrite: bool = False
+    num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.samples_per_shard < 1:
-            raise ValueError(f"samples_per_shard must be at least 1, not {self.samples_per_shard}")
+        for name in ("samples_per_shard", "num_workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.max_skipped_share <= 1:
             raise ValueError(f"max_skipped_share must lie in 0 to 1, not {self.max_skipped_share}")
 
@@ -91,6 +94,28 @@ def write_shards(
         ValueError: no source or licence, no samples, or too many skipped (the first reasons are given).
         OSError: the folder cannot be written, for instance because the disk is full; nothing of the build is left.
     """
+    check_target(out, source, licence, options)
+    unfinished = out / UNFINISHED
+    build = _Build(out, options)
+    try:
+        with write_errors_named(out):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        for num_seen, sample in enumerate(samples, start=1):
+            build.add(sample)
+            if progress is not None:
+                progress(num_seen)
+        with write_errors_named(out):
+            manifest = Manifest(source, licence, build.finish())
+            move_into_place([unfinished / shard.name for shard in manifest.shards], out, manifest)
+    finally:
+        build.discard()
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return BuildReport(manifest, tuple(build.skipped))
+
+
+def check_target(out: Path, source: str, licence: str, options: WriteOptions) -> None:
+    """Refuse a build without source or licence, or into a folder that is complete already."""
     for name, value in (("source", source), ("licence", licence)):
         if not value.strip():
             raise ValueError(f"{name} is {value!r}: the manifest needs a text")
@@ -98,23 +123,19 @@ def write_shards(
         raise FileExistsError(
             f"{out} already holds complete shards: choose another folder, or overwrite them (--overwrite)"
         )
-    unfinished = out / UNFINISHED
-    build = _Build(out, options)
-    try:
-        with _write_errors_named(out):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-        for num_seen, sample in enumerate(samples, start=1):
-            build.add(sample)
-            if progress is not None:
-                progress(num_seen)
-        with _write_errors_named(out):
-            manifest = Manifest(source, licence, build.finish())
-            _move_into_place(unfinished, out, manifest)
-    finally:
-        build.discard()
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return BuildReport(manifest, tuple(build.skipped))
+
+
+def check_skipped(skipped: Sequence[SkippedSample], num_written: int, out: Path, options: WriteOptions) -> None:
+    """Refuse a build that left out too many samples, or has none; the first reasons are given."""
+    num_seen = num_written + len(skipped)
+    reasons = "".join(f"\n  {sample.id}: {sample.reason}" for sample in skipped[:NUM_REASONS_SHOWN])
+    if len(skipped) > options.max_skipped_share * num_seen:
+        raise ValueError(
+            f"{len(skipped)} of {num_seen} samples cannot be used, more than the allowed share of "
+            f"{options.max_skipped_share:g}; the first:{reasons}"
+        )
+    if not num_written:
+        raise ValueError(f"there are no samples to write into {out}{reasons and '; skipped:'}{reasons}")
 
 
 class _Build:
@@ -126,32 +147,23 @@ class _Build:
         self._options = options
         self._ids: set[str] = set()
         self._entries: list[ShardEntry] = []
-        self._shard: _OpenShard | None = None
+        self._shard: OpenShard | None = None
 
     def add(self, sample: Sample) -> None:
         """Write a sample, or note why it is left out."""
         record = self._prepare(sample)
         if record is None:
             return
-        with _write_errors_named(self._out):
+        with write_errors_named(self._out):
             if self._shard is None:
-                self._shard = _OpenShard(self._out / UNFINISHED / f"shard-{len(self._entries):05d}.tar")
+                self._shard = OpenShard(self._out / UNFINISHED / f"shard-{len(self._entries):05d}.tar")
             self._shard.write(record)
             if self._shard.num_samples == self._options.samples_per_shard:
                 self._close_shard()
 
     def finish(self) -> tuple[ShardEntry, ...]:
         """Close the last shard and say what was written, unless too much was left out."""
-        num_written = len(self._ids)
-        num_seen = num_written + len(self.skipped)
-        reasons = "".join(f"\n  {skipped.id}: {skipped.reason}" for skipped in self.skipped[:NUM_REASONS_SHOWN])
-        if len(self.skipped) > self._options.max_skipped_share * num_seen:
-            raise ValueError(
-                f"{len(self.skipped)} of {num_seen} samples cannot be used, more than the allowed share of "
-                f"{self._options.max_skipped_share:g}; the first:{reasons}"
-            )
-        if not num_written:
-            raise ValueError(f"there are no samples to write into {self._out}{reasons and '; skipped:'}{reasons}")
+        check_skipped(self.skipped, len(self._ids), self._out, self._options)
         self._close_shard()
         return tuple(self._entries)
 
@@ -169,8 +181,10 @@ class _Build:
         try:
             if sample.truth.id in self._ids:
                 raise BadSample("an earlier sample has the same id")
+            if isinstance(sample.video, Path):
+                sample = replace(sample, video=encoded_footage(sample.video, sample.truth.fps))
             if self._options.check_videos:
-                _check_video(sample)
+                check_video(sample.truth, sample.video)
             record = sample_to_record(sample)
         except (BadSample, UnreadableVideo, OSError) as error:  # the only files touched here are the sample's own
             self.skipped.append(SkippedSample(sample.truth.id, str(error)))
@@ -179,8 +193,8 @@ class _Build:
         return record
 
 
-class _OpenShard:
-    """A tar file being written. Times and owners are fixed, so that equal samples give equal bytes."""
+class OpenShard:
+    """A tar file that is being written. Times and owners are fixed, so that equal samples give equal bytes."""
 
     def __init__(self, path: Path) -> None:
         self.num_samples = 0
@@ -206,8 +220,14 @@ class _OpenShard:
                 close()
 
 
-def _check_video(sample: Sample) -> None:
-    truth, info = sample.truth, probe_video(sample.video)
+def check_video(truth: Truth, video: bytes | Path) -> None:
+    """Refuse a video whose size, rate or number of frames is not what its truth says.
+
+    Raises:
+        BadSample: they differ.
+        UnreadableVideo: it is no video.
+    """
+    info = probe_video(video)
     if (info.width, info.height) != (truth.width, truth.height):
         raise BadSample(
             f"the video is {info.width} x {info.height} pixels, the truth says {truth.width} x {truth.height}"
@@ -220,19 +240,20 @@ def _check_video(sample: Sample) -> None:
         raise BadSample(str(error)) from None
 
 
-def _move_into_place(unfinished: Path, out: Path, manifest: Manifest) -> None:
-    """Swap the finished shards for whatever the folder held: only renames, the manifest out first and in last."""
+def move_into_place(shards: Sequence[Path], out: Path, manifest: Manifest) -> None:
+    """Swap finished shards for whatever the folder held: only renames, the manifest out first and in last."""
     (out / MANIFEST_NAME).unlink(missing_ok=True)
     for path in out.iterdir():
         if SHARD_NAME.fullmatch(path.name):
             path.unlink()
-    for shard in manifest.shards:
-        os.replace(unfinished / shard.name, out / shard.name)
+    for path, shard in zip(shards, manifest.shards, strict=True):
+        os.replace(path, out / shard.name)
     write_manifest(out, manifest)
 
 
 @contextlib.contextmanager
-def _write_errors_named(out: Path) -> Iterator[None]:
+def write_errors_named(out: Path) -> Iterator[None]:
+    """Name the folder in errors of writing."""
     try:
         yield
     except OSError as error:
