@@ -1,4 +1,4 @@
-"""`stvg score --protocol`: one file of predictions under several evaluators, masks, repairs, and files of any content."""
+"""`stvg score --protocol`: one file of predictions under several evaluators, masks, and files of any content."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_masks_of_objects_and_of_ones_own(tmp_path: Path, stvg: Any) -> None:
     assert_close(scores["davis"]["J"], 2.5 / 4, atol=1e-12)
     assert scores["missing"] == ["none"]
     cut = {"id": "one", "masks": {"0": {"size": [20, 30], "counts": "04"}}}
-    printed = stvg("score", "--truth", tmp_path / "t", "--predictions", lines(tmp_path / "p", cut), "--protocol", "mevis")
-    assert "truth 'one': a mask's counts" in printed.message
+    files = ("--truth", tmp_path / "t", "--predictions", lines(tmp_path / "p", cut))
+    assert "truth 'one': a mask's counts" in stvg("score", *files, "--protocol", "mevis").message
 
 
 def test_a_truth_in_seconds(tmp_path: Path, stvg: Any) -> None:
