@@ -24,9 +24,8 @@ runs: {runs}
 stages:
   shards: {{splits: {{train: 8, cold_start: 16, test: 4}}}}
   joint: # long enough for the form of an answer
-    settings: {{max_steps: 20}}
+    settings: {{max_steps: 40}}
     loading: {{batch_size: 8, num_workers: 0}}
-    optimization: {{learning_rate: 2.0e-3}}
   samples: {{rules: {{min_tiou: 0.0}}, batch_size: 8, num_workers: 0}}
   cold_start: {{settings: {{max_steps: 1}}, loading: {{batch_size: 4, num_workers: 0}}}}
   grpo: {{settings: {{max_rollouts: 2, group_size: 4}}, loading: {{batch_size: 4, num_workers: 0}}}}

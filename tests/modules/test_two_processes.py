@@ -123,4 +123,5 @@ def test_two_processes_equal_one(random_model_folder: Path, world_samples: tuple
         alone, together = (curves_of(tmp_path / name / kind) for name in ("one", "two"))
         assert alone.keys() == together.keys()
         for name in COMPARED[kind]:
-            assert_close([value for _, value in together[name]], [value for _, value in alone[name]], atol=1e-5)
+            # In single precision a loss of some hundreds has two digits of 1e-5 no more.
+            assert_close([value for _, value in together[name]], [value for _, value in alone[name]], 1e-5, rtol=1e-6)
