@@ -157,9 +157,7 @@ def annotated(data: list[dict[str, Any]]) -> Facts:
 
 
 @real
-@pytest.mark.parametrize(
-    ("name", "num_records", "num_at_end"), [("val", 356, 64), ("test", 301, None)]
-)
+@pytest.mark.parametrize(("name", "num_records", "num_at_end"), [("val", 356, 64), ("test", 301, None)])
 def test_whole_subsets(name: str, num_records: int, num_at_end: int | None) -> None:
     file = REAL / f"{name}_annotations_subset.json"
     data = json.loads(file.read_text())
@@ -204,7 +202,9 @@ def test_real_sentences_with_real_boxes() -> None:
         truth, target = sample.truth, question["target_id"]
         span = range(item["temporal_gt"]["begin_fid"], item["temporal_gt"]["end_fid"])
         boxes = {f: b["bbox"] for f in span for b in raw["trajectories"][f] if b["tid"] == target}
-        assert {f: dict(zip(("xmin", "ymin", "xmax", "ymax"), b, strict=True)) for f, b in truth.boxes_xyxy.items()} == boxes
+        assert {
+            f: dict(zip(("xmin", "ymin", "xmax", "ymax"), b, strict=True)) for f, b in truth.boxes_xyxy.items()
+        } == boxes
         assert truth.object_id == target + 1 and truth.task == "stvg"
         assert sum(map(len, truth.tracks.values())) == sum(map(len, raw["trajectories"]))
 
