@@ -106,7 +106,8 @@ class _Scanner:
             except ValueError as error:  # a constant, a doubled key or a number of too many digits
                 self._fail(str(error))
             # A number at the end of what was read may go on: of "0." the decoder takes the "0".
-            if self._text[end : end + 1] not in AFTER_VALUE and self._read_on():
+            near = len(self._text) - end < LONGEST_NUMBER
+            if near and self._text[end : end + 1] not in AFTER_VALUE and self._read_on():
                 continue
             text = self._text[self._at : end] if raw else ""
             self._at = end

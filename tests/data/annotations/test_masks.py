@@ -21,7 +21,6 @@ from tests.data.annotations.reading import (
     VIDEOS,
     Facts,
     make_pictures,
-    make_video,
     read,
     real,
     through_shards,
