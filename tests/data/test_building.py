@@ -217,7 +217,7 @@ def test_an_annotation_that_cannot_be_read_is_no_error_of_writing(tmp_path: Path
         raise FileNotFoundError("there is no annotation file at x.json")
         yield
 
-    with pytest.raises(FileNotFoundError, match="^there is no annotation file at x.json$"):
+    with pytest.raises(FileNotFoundError, match=r"^there is no annotation file at x\.json$"):
         build_shards(missing(), tmp_path, "a test", "CC0", OPTIONS)
 
 
