@@ -38,9 +38,7 @@ def build(options: Namespace) -> BuildReport:
     console = Console(stderr=True)
     with _bar(console) as bar:
         task = bar.add_task("samples", total=None)
-        built = build_shards(
-            samples, options.out, source, options.licence, write, report, partial(bar.advance, task)
-        )
+        built = build_shards(samples, options.out, source, options.licence, write, report, partial(bar.advance, task))
     for line in report.lines():
         print(line, file=sys.stderr)
     for skipped in built.skipped:
@@ -59,8 +57,10 @@ def find_reader(name: str) -> Reader:
     """
     if name.isidentifier():
         if name not in format_names():
-            raise RecipeError(f"--format {name}: there is no such format: choose from {', '.join(format_names())}, "
-                              "or name a reader of your own as package.module or file.py:name")
+            raise RecipeError(
+                f"--format {name}: there is no such format: choose from {', '.join(format_names())}, "
+                "or name a reader of your own as package.module or file.py:name"
+            )
         name = f"{formats.__name__}.{name}"
     found = import_path(name, "--format")
     reader = found.read if inspect.ismodule(found) and hasattr(found, "read") else found

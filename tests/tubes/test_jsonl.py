@@ -95,6 +95,10 @@ def test_a_truth_line_becomes_the_truth_it_says() -> None:
         ({"object_id": 0}, "object_id is 0"),
         ({"object_id": True}, "object_id is True"),
         ({"object_id": 3, "tracks": {"1": {"8": BOX}}}, "object_id 3 has no track: the tracks are of 1"),
+        ({"object_id": 3, "object_ids": [1, 3]}, "object_id and object_ids stand together"),
+        ({"object_ids": [3]}, r"object_ids is \[3\]: it must be at least two different object ids"),
+        ({"object_ids": [3, 3]}, r"object_ids is \[3, 3\]"),
+        ({"object_ids": [0, 3]}, r"object_ids is \[0, 3\]"),
         ({"tracks": {"x": {"8": BOX}}}, "an object id of tracks is 'x'"),
         ({"tracks": {"2": {"8": [0, 0, 0, 0]}}}, "tracks of object 2, frame 8: the box"),
         ({"task": "counting"}, "task is 'counting': it must be one of stvg, temporal, spatial, choice, numeric"),
@@ -115,6 +119,12 @@ def test_a_wrong_truth_is_refused_with_its_place(change: dict[str, Any], message
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(ValueError, match=f"^f:1: key '{key}' is missing"):
         truth_from_json({name: value for name, value in LINE.items() if name != key}, "f:1")
+
+
+def test_several_targets_are_kept() -> None:
+    truth = truth_from_json(LINE | {"object_ids": [2, 5]}, "f:1")
+    assert truth.object_ids == (2, 5) and truth.object_id is None
+    assert truth_from_json(json.loads(json.dumps(truth_to_json(truth))), "f:1") == truth
 
 
 @pytest.mark.parametrize("task", ["spatial", "choice", "numeric"])

@@ -18,9 +18,7 @@ from stvg_lightning.data.report import Report
 from stvg_lightning.tubes import Sample
 
 
-def read(
-    annotations: Path, videos: VideoFolder, report: Report, durations: Path | None = None
-) -> Iterator[Sample]:
+def read(annotations: Path, videos: VideoFolder, report: Report, durations: Path | None = None) -> Iterator[Sample]:
     """Samples of the task `temporal`, ids `<video>/<n>`, the same from the text as from Time-R1's JSON.
 
     Converted: seconds to the frames of the video's own rate (6 to 30 a second). Many spans end after their video

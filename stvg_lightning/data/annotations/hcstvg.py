@@ -81,9 +81,7 @@ def _named_records(files: Sequence[Path]) -> Iterator[tuple[str, tuple[str, Any]
             yield where, (name, record)
 
 
-def _sample(
-    where: str, name: str, record: Any, videos: VideoFolder, report: Report, version: Version | None
-) -> Sample:
+def _sample(where: str, name: str, record: Any, videos: VideoFolder, report: Report, version: Version | None) -> Sample:
     query, width, height = _version_facts(record, version)
     num_annotated = field(record, "img_num", count)
     if not field(record, "bbox", listing, default=[]):

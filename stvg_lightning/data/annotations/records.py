@@ -13,6 +13,7 @@ from stvg_lightning.tubes.json_values import is_integer, is_number, read_integer
 CHUNK_CHARACTERS = 1 << 20
 LONGEST_NUMBER = 400
 BLANKS = " \t\r\n"
+AFTER_VALUE = (*BLANKS, ",", ":", "]", "}")
 MISSING = object()
 T = TypeVar("T")
 
@@ -104,8 +105,9 @@ class _Scanner:
                 self._fail("broken JSON: it is nested too deeply")
             except ValueError as error:  # a constant, a doubled key or a number of too many digits
                 self._fail(str(error))
-            # A number at the end of what was read may go on.
-            if end == len(self._text) and self._read_on():
+            # A number at the end of what was read may go on: of "0." the decoder takes the "0".
+            near = len(self._text) - end < LONGEST_NUMBER
+            if near and self._text[end : end + 1] not in AFTER_VALUE and self._read_on():
                 continue
             text = self._text[self._at : end] if raw else ""
             self._at = end

@@ -44,9 +44,7 @@ class Masklets:
     masks: dict[int, dict[int, Rle]]
 
 
-def read(
-    annotations: Path, videos: VideoFolder, report: Report, sentences: Path | None = None
-) -> Iterator[Sample]:
+def read(annotations: Path, videos: VideoFolder, report: Report, sentences: Path | None = None) -> Iterator[Sample]:
     """Samples of the task `spatial`, one for each masklet, ids `<video>/<masklet id>`, with all masks of the video.
 
     Converted: annotation i is frame 4 i of the video (6 of 24 a second are annotated), so three frames of four have

@@ -76,9 +76,7 @@ def durations_of(file: Path) -> dict[str, float]:
     return durations
 
 
-def moment_samples(
-    moments: Iterable[tuple[str, Moment]], videos: VideoFolder, report: Report
-) -> Iterator[Sample]:
+def moment_samples(moments: Iterable[tuple[str, Moment]], videos: VideoFolder, report: Report) -> Iterator[Sample]:
     """Samples of moments in whole videos: what is empty or reversed is dropped, what ends late is clamped."""
 
     def convert(where: str, moment: Moment) -> Sample:

@@ -52,8 +52,9 @@ def _moments(
         try:
             video = Path(field(record, "video", text)).name
             query, span = field(record, "sentence", text), field(record, "timestamp", seconds_pair)
-            item = Moment(numbering.next_of(file_stem(video)), video, query, span), crop_of(
-                record, "video_start", "video_end"
+            item = (
+                Moment(numbering.next_of(file_stem(video)), video, query, span),
+                crop_of(record, "video_start", "video_end"),
             )
             difficulty = field(record, "difficulty", number, default=0.0)
         except ValueError as error:

@@ -43,9 +43,7 @@ class Facts(VideoFolder):
         return self._facts if isinstance(self._facts, VideoInfo) else self._facts[video.stem]
 
 
-def read(
-    module: ModuleType, annotations: Path, videos: Path | VideoFolder, **keys: Any
-) -> tuple[list[Sample], Report]:
+def read(module: ModuleType, annotations: Path, videos: Path | VideoFolder, **keys: Any) -> tuple[list[Sample], Report]:
     """All samples of a reader, and its report."""
     report = Report()
     folder = VideoFolder(videos) if isinstance(videos, Path) else videos

@@ -246,8 +246,11 @@ def test_charades_test_file_whole() -> None:
     samples, report = read(
         charades_sta, CHARADES / "charades_sta_test.txt", videos, durations=CHARADES / "charades.json"
     )
-    assert len(samples) == 3720 and not report.drops and set(report.changes) == {CLAMPED, BLANKS} - (
-        set() if any(q != q.strip() for q, _, _ in raw.values()) else {BLANKS}
+    assert (
+        len(samples) == 3720
+        and not report.drops
+        and set(report.changes)
+        == {CLAMPED, BLANKS} - (set() if any(q != q.strip() for q, _, _ in raw.values()) else {BLANKS})
     )
     assert report.num_changed(CLAMPED) == 562
     check_spans(samples, raw)
