@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,13 +89,7 @@ class Recipe:
         return Path(self.runs) / self.name
 
 
-def _register(name: str, resolver: Callable[..., Any]) -> None:
-    """Let recipes say `${name:...}`; newer releases of OmegaConf call by another name what older ones offer."""
-    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
-    register(name, resolver, replace=True)
-
-
-_register("if", lambda condition, yes, no: yes if condition else no)
+OmegaConf.register_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
 
 
 def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:

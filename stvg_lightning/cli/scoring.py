@@ -19,7 +19,7 @@ from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protoco
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Rle, Truth, check_counts, span_frames_to_seconds, union_of_masks
 from stvg_lightning.tubes.files import replacing
-from stvg_lightning.tubes.jsonl import TruthExtras, read_truths_with_masks
+from stvg_lightning.tubes.jsonl import Masks, TruthExtras, read_truths_with_masks
 from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 MISSING = "missing"
@@ -119,13 +119,13 @@ def case_of(prediction: Prediction | None, line: tuple[Truth, TruthExtras], read
     """
     truth, extras = line
     answer = answer_of(prediction, truth, read)
-    target_ids = truth.object_ids or ((truth.object_id,) if truth.object_id is not None else ())
-    target = extras.target_masks or _union_of_objects([extras.masks.get(id_, {}) for id_ in target_ids]) or {}
     answered: Mapping[int, Rle] | None = None if prediction is None else prediction.masks
-    if answered is None and answer.object_ids:
-        answered = _union_of_objects([extras.masks.get(object_id, {}) for object_id in answer.object_ids])
-    for rle in (*target.values(), *(answered or {}).values()):
-        check_counts(rle)
+    for masks in (extras.target_masks, answered or {}, *extras.masks.values()):
+        for rle in masks.values():
+            check_counts(rle)
+    target = extras.target_masks or _union_of_objects(extras.masks, truth.target_ids) or {}
+    if answered is None:
+        answered = _union_of_objects(extras.masks, answer.object_ids)
     return Case(answer, truth, target, answered, repair)
 
 
@@ -163,12 +163,11 @@ def _cases(
             raise ValueError(f"truth {line[0].id!r}: {error}") from None
 
 
-def _union_of_objects(masks: Sequence[Mapping[int, Rle]]) -> dict[int, Rle] | None:
-    """Frame -> the union of some objects' masks; None where no object has any."""
+def _union_of_objects(masks: Masks, object_ids: Sequence[int]) -> dict[int, Rle] | None:
+    """Frame -> the union of some objects' masks; None where none of them has any."""
     by_frame: dict[int, list[Rle]] = {}
-    for rles in masks:
-        for frame, rle in rles.items():
-            check_counts(rle)
+    for object_id in object_ids:
+        for frame, rle in masks.get(object_id, {}).items():
             by_frame.setdefault(frame, []).append(rle)
     return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())} or None
 

@@ -53,6 +53,12 @@ class Case:
         return compare_tubes(self.boxes_xyxy, self.truth.boxes_xyxy)
 
     @property
+    def names_the_target(self) -> bool | None:
+        """Whether all objects that are meant are answered, and no other; None where ids say nothing of it."""
+        meant = self.truth.target_ids
+        return set(self.answer.object_ids) == set(meant) if meant and self.answer.names_objects else None
+
+    @property
     def true_seconds(self) -> Span:
         """The true span as it was annotated, which may end after the video; else that of its frames."""
         return self.truth.annotated_seconds or span_frames_to_seconds(self.true_frames, self.truth.fps)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stvg_lightning.answers import Answer
+from stvg_lightning.answers.questions import chosen_letter, stated_number
 from stvg_lightning.evaluation.case import Case
 from stvg_lightning.evaluation.metrics import (
     ground_truth_video_iou,
-    recall_at,
     relative_accuracy,
     spatial_iou,
     temporal_iou_frames,
     video_iou,
 )
-from stvg_lightning.evaluation.questions import chosen_letter, stated_number
+from stvg_lightning.evaluation.protocols.protocol import Row, Share, above, share
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.choices import check_choice
 
-Row = dict[str, Any]
 
 def missing_parts(answer: Answer, truth: Truth) -> tuple[str, ...]:
     """What the question asks for and the answer does not tell, one sentence each; nothing where all is there."""
@@ -77,19 +76,15 @@ def score_case(case: Case) -> Row:
 
 def _grounding_scores(case: Case) -> Row:
     """The scores of time and place that the task has; the others None."""
-    answer, truth = case.answer, case.truth
+    truth = case.truth
     has_place, has_time = truth.task in ("stvg", "spatial"), truth.task in ("stvg", "temporal")
     span, true = case.span_frames, case.true_frames
-    correct = None
-    meant = truth.object_ids or ((truth.object_id,) if truth.object_id is not None else ())
-    if has_place and meant and answer.names_objects:
-        correct = set(answer.object_ids) == set(meant)
     return {
         "tIoU": temporal_iou_frames(span, true) if has_time else None,
         "sIoU": spatial_iou(case.overlap, span, true) if has_place else None,
         "vIoU": video_iou(case.overlap, span, true) if has_place else None,
         "gt_vIoU": ground_truth_video_iou(case.overlap, true) if has_place else None,
-        "object_id_correct": correct,
+        "object_id_correct": case.names_the_target if has_place else None,
     }
 
 
@@ -107,28 +102,20 @@ def _question_scores(case: Case) -> Row:
     return row
 
 
-def _column(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda row: None if row.get(name) is None else float(row[name])
-
-
-def _above(name: str, threshold: float) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda row: None if row.get(name) is None else recall_at([row[name]], threshold)
-
-
-METRICS: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
-    "m_tIoU": _column("tIoU"),
-    "m_sIoU": _column("sIoU"),
-    "m_vIoU": _column("vIoU"),
-    "vIoU@0.3": _above("vIoU", 0.3),
-    "vIoU@0.5": _above("vIoU", 0.5),
-    "m_gt_vIoU": _column("gt_vIoU"),
-    "tIoU@0.3": _above("tIoU", 0.3),
-    "tIoU@0.5": _above("tIoU", 0.5),
-    "tIoU@0.7": _above("tIoU", 0.7),
-    "id_accuracy": _column("object_id_correct"),
-    "accuracy": _column("correct"),
-    "relative_accuracy": _column("relative_accuracy"),
-    "unreadable": _column("unreadable"),
+METRICS: Mapping[str, Share] = {
+    "m_tIoU": share("tIoU"),
+    "m_sIoU": share("sIoU"),
+    "m_vIoU": share("vIoU"),
+    "vIoU@0.3": above("vIoU", 0.3),
+    "vIoU@0.5": above("vIoU", 0.5),
+    "m_gt_vIoU": share("gt_vIoU"),
+    "tIoU@0.3": above("tIoU", 0.3),
+    "tIoU@0.5": above("tIoU", 0.5),
+    "tIoU@0.7": above("tIoU", 0.7),
+    "id_accuracy": share("object_id_correct"),
+    "accuracy": share("correct"),
+    "relative_accuracy": share("relative_accuracy"),
+    "unreadable": share("unreadable"),
 }
 """Name -> the share in [0, 1] that one row adds to the mean, or None where the row has no such score."""
 

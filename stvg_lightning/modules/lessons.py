@@ -226,6 +226,7 @@ class LessonStream(IterableDataset):
         ask_places = questions_of_events if asks_of_events else questions_of_places
         places = ask_places(scene, view, rng, MAX_QUESTIONS // 2)
         others = [question for question in places if not question.facts & told]
+        told = told.union(*(question.facts for question in others))
         others += questions(scene, {}, rng, MAX_QUESTIONS // 2, told)
         return asked + [others[index] for index in rng.permutation(len(others))]
 

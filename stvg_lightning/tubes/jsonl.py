@@ -212,8 +212,11 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
     fps = float(record["fps"])
     seconds = read_optional(record, "span_seconds", lambda value: _annotated_span(value, num_frames / fps))
     frames = read_optional(record, "span_frames", lambda value: read_frame_span(value, num_frames, least_length=1))
-    if frames is None and seconds is not None:
-        frames = _frames_of(seconds, fps, num_frames)
+    if seconds is not None:
+        near = _frames_of(seconds, fps, num_frames)
+        if frames is not None and any(abs(given - told) > 1 for given, told in zip(frames, near)):
+            refuse("span_frames", list(frames), f"that of span_seconds, {list(near)}, to a frame")
+        frames = frames or near
     return Truth(
         id=read_text(record["id"], "id"),
         query=read_text(record["query"], "query"),

@@ -56,6 +56,11 @@ class Truth:
         return None if self.span_frames is None else span_frames_to_seconds(self.span_frames, self.fps)
 
     @property
+    def target_ids(self) -> tuple[int, ...]:
+        """The objects that the sentence means, as far as they are known."""
+        return self.object_ids or (() if self.object_id is None else (self.object_id,))
+
+    @property
     def has_place(self) -> bool:
         """Whether it asks for a place and tells the true one: not where only the time is asked for."""
         return self.task != "temporal" and bool(self.boxes_xyxy)

@@ -100,6 +100,10 @@ def test_a_truth_in_seconds(tmp_path: Path, stvg: Any) -> None:
     assert_close(scores["timezero"]["m_tIoU"], 0.5, atol=1e-12)
     late = lines(tmp_path / "t", {"id": "a", **video, "span_seconds": [17.0, 20.0]})
     assert "begins before the video ends" in stvg("score", "--truth", late, "--predictions", predictions).message
+    both = lines(tmp_path / "t", {"id": "a", **video, "span_seconds": [2.3, 9.0], "span_frames": [50, 60]})
+    assert "that of span_seconds, [14, 55], to a frame" in stvg(
+        "score", "--truth", both, "--predictions", predictions
+    ).message
 
 
 JUNK = (None, True, -1, 0, 10**9, 10**400, 1e308, "", "x", [], {}, [1, 2], {"7": [0, 0, 1, 1]}, [[1]], "\ud800")

@@ -82,7 +82,8 @@ def test_ids_that_do_not_match_are_refused() -> None:
 def rows_of(v_ious: list[float], task: str = "stvg") -> list[dict[str, object]]:
     rows = []
     for index, value in enumerate(v_ious):
-        scores = {"tIoU": None if task == "spatial" else value, "sIoU": value, "vIoU": value}
+        scores = {"tIoU": None if task == "spatial" else value, "sIoU": value, "vIoU": value, "gt_vIoU": value}
+        scores |= {"correct": None, "relative_accuracy": None}
         rows.append({"id": f"v{index}", **scores, "object_id_correct": value > 0, "unreadable": False})
     return rows
 

@@ -290,7 +290,8 @@ def test_refcoco_and_sti_bench_by_hand() -> None:
     rows = [protocol.row(Case(said((0, 1), boxes), image)) for boxes in ({0: HALF}, {0: (0.0, 0.0, 4.9, 10.0)}, {})]
     assert protocol.means(rows) == {"accuracy": 1 / 3, "m_IoU": pytest.approx((0.5 + 0.49) / 3)}
     question = truth_of(task="choice", answer="C", boxes_xyxy={})
-    texts = {"(C)": 1, "Answer: c": 1, "Option C": 1, "C is correct": 1, "It is C": 1, "(A) or (C)": 0, "D.": 0, "": 0}
+    texts = {"(C)": 1, "Answer: c": 1, "Option C": 1, "C is correct": 1, "It is C": 1, "(A) or (C)": 0, "D.": 0, "": 0,
+             "Ans = 'C'": 1, "Answer: Certainly (A)": 0, "Answer: Certainly": 1, "it is c": 0}  # fmt: skip
     for text, correct in texts.items():
         assert load_protocol("sti_bench").row(Case(Answer(text), question))["correct"] == bool(correct), text
 

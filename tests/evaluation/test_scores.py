@@ -262,6 +262,9 @@ def test_rows_of_the_other_tasks() -> None:
     [
         ("<think>A or B</think><answer>(B)</answer>", True, 0.0),
         ("Answer: C", False, 0.0),
+        ("Option B", True, 0.0),
+        ("B", True, 0.0),
+        ("(A) man in the video walks to B", False, 0.0),
         ("I do not know", False, 0.0),
         ("<answer>about 9.5 metres</answer>", False, 1.0),
     ],

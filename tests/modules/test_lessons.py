@@ -234,6 +234,16 @@ def tasks_in_boxes(ask: Callable[..., Question]) -> list[tuple[Scene, View, Ques
     return found
 
 
+def test_no_answer_about_a_place_tells_a_time_that_is_asked_for(encoder: Any) -> None:
+    course = Course("video", 1, 8, 8, bare_share=1.0, event_share=1.0)
+    lessons = LessonStream(encoder, Markers(draw=False), FPS, [course])
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        asked = lessons._asked_of_places(lessons._lesson(rng), rng)
+        told = [fact for question in asked for fact in question.facts]
+        assert len(told) == len(set(told)), [question.asked for question in asked]
+
+
 def test_half_a_task_in_boxes_tells_the_other_half() -> None:
     """Boxes are asked for of a thing and a time that the question names, or the time alone."""
     num_times = 0

@@ -140,4 +140,7 @@ def moment_sample(
     if query != moment.sentence:
         report.changed(BLANKS, where)
     span = seconds_in_video(moment.span_seconds, info, where, report, rounding_seconds)
-    return Sample(truth_of(moment.id, query, info, span_frames=span, task="temporal"), video, source=where)
+    # As annotated, late ends included: evaluators of temporal grounding compare with these seconds.
+    seconds = max(moment.span_seconds[0], 0.0), moment.span_seconds[1]
+    truth = truth_of(moment.id, query, info, span_frames=span, task="temporal", annotated_seconds=seconds)
+    return Sample(truth, video, source=where)

@@ -19,6 +19,8 @@ PIXELS_AT_ONCE = 20_000_000
 def scored(case: Case, frames: range) -> Row:
     """Mean J and F over some frames of a video; a frame in which neither shows anything scores 1 in both.
 
+    Where nothing was answered both are 0, even if the target is not in every frame.
+
     Args:
         case: it must have true masks.
         frames: those that count, at least one.
@@ -30,7 +32,9 @@ def scored(case: Case, frames: range) -> Row:
         raise ValueError("it has no target_masks, nor an object_id with masks")
     if not frames:
         raise ValueError(f"its video has {case.truth.num_frames} frames, and none of them counts")
-    answered = case.answered_masks or {}
+    if case.answered_masks is None:
+        return {"J": 0.0, "F": 0.0, "J&F": 0.0, "num_frames": len(frames), "num_shown": len(case.target_masks)}
+    answered = case.answered_masks
     shown = sorted(frame for frame in {*answered, *case.target_masks} if frame in frames)
     similarities, accuracies = _frame_scores(answered, case.target_masks, shown, case.truth.height, case.truth.width)
     num_blank = len(frames) - len(shown)

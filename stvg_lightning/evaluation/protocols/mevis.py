@@ -15,6 +15,5 @@ __all__ = ["METRICS", "TASKS", "score"]
 
 
 def score(case: Case) -> Row:
-    """J, F and J&F over all frames; 0 where nothing was answered."""
-    row = scored(case, range(case.truth.num_frames))
-    return row if case.answered_masks is not None else {**row, "J": 0.0, "F": 0.0, "J&F": 0.0}
+    """J, F and J&F over all frames."""
+    return scored(case, range(case.truth.num_frames))

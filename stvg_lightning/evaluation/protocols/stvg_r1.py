@@ -16,7 +16,7 @@ from stvg_lightning.evaluation.protocols._temporal import hull_iou
 from stvg_lightning.evaluation.protocols.protocol import Row, at_least, recalls, share
 from stvg_lightning.evaluation.repair import repaired_track
 from stvg_lightning.evaluation.scoring import missing_parts
-from stvg_lightning.tubes import Box, Span, Tube, span_frames_to_seconds
+from stvg_lightning.tubes import Box, Span, Tube
 
 TASKS = ("stvg",)
 THRESHOLDS = (0.3, 0.5, 0.7)
@@ -33,13 +33,11 @@ DELAY_FRAMES = 1
 def score(case: Case) -> Row:
     """tIoU and vIoU, with what they are made of."""
     truth, answer = case.truth, case.answer
-    seconds = truth.annotated_seconds or span_frames_to_seconds(case.true_frames, truth.fps)
-    correct = answer.object_ids == (truth.object_id,) if truth.object_id is not None and answer.names_objects else None
-    row: Row = {"tIoU": 0.0, "vIoU": 0.0, "object_id_correct": correct, "iou_sum": 0.0, "num_hull": 0}
+    row: Row = {"tIoU": 0.0, "vIoU": 0.0, "iou_sum": 0.0, "num_hull": 0, "object_id_correct": case.names_the_target}
     if answer.span_seconds is None or missing_parts(answer, truth):
         return row
-    row["tIoU"] = hull_iou(answer.span_seconds, seconds)
-    predicted, true = _frames(answer.span_seconds, truth.fps), _frames(seconds, truth.fps)
+    row["tIoU"] = hull_iou(answer.span_seconds, case.true_seconds)
+    predicted, true = _frames(answer.span_seconds, truth.fps), _frames(case.true_seconds, truth.fps)
     both, whole = shared_span(predicted, true), hull(predicted, true)
     row["num_hull"] = whole[1] - whole[0]
     if both[1] - both[0] > 1:

@@ -282,6 +282,7 @@ def test_real_charades_videos_stream_back(tmp_path: Path) -> None:
         truth = sample.truth
         assert (truth.query, truth.num_frames, truth.fps) == (sentence, info.num_frames, info.fps)
         assert truth.span_frames == middle_frames(float(start), float(end), info)
+        assert truth.annotated_seconds == (float(start), float(end)), "as annotated, even where that is late"
         assert sample.video == (VIDEOS / "charades" / f"{video}.mp4").read_bytes()
     late = next(sample.truth for sample in stored if sample.truth.id.startswith("5INX3"))
     assert late.span_frames == (524, 721) and report.num_changed(CLAMPED) == 1
