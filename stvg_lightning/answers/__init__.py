@@ -1,8 +1,10 @@
 """Floor 1: the languages models answer in, each with `instruction`, `write` and `read`."""
 
-from stvg_lightning.answers import id_span, timesteps
+from stvg_lightning.answers import choice, id_span, timesteps
 from stvg_lightning.answers.answer import Answer, BoxLists
 from stvg_lightning.answers.box_chain import BoxChain
+from stvg_lightning.answers.coordinates import Coordinates
+from stvg_lightning.answers.frame_box import FrameBox
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
 from stvg_lightning.answers.language import AnswerLanguage
 from stvg_lightning.answers.view import Frames, View
@@ -13,9 +15,12 @@ __all__ = [
     "AnswerLanguage",
     "BoxChain",
     "BoxLists",
+    "Coordinates",
+    "FrameBox",
     "Frames",
     "MarkerKind",
     "View",
+    "choice",
     "id_span",
     "label_of",
     "object_id_of",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stvg_lightning.tubes import Box, Span, Tube
+from stvg_lightning.tubes import Box, Rle, Span, Tube
 from stvg_lightning.tubes.grid import IndexSpan, TimeGrid
 
 WrittenBoxes = tuple[tuple[int, Box], ...]
@@ -47,6 +48,7 @@ class Answer:
         well_formed: whether the text keeps the language's template from its first to its last character.
         problems: one sentence for each thing that could not be read.
         box_lists: what a language with lists of boxes read, as it was written.
+        masks: predicted frame -> mask of all that is meant, for predictions that come with masks.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Answer:
     problems: tuple[str, ...] = ()
     box_lists: BoxLists | None = None
     names_objects: bool = True
+    masks: Mapping[int, Rle] | None = None
 
 
 def first_of_each(boxes: WrittenBoxes) -> dict[int, Box]:

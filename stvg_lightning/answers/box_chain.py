@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from stvg_lightning.answers.answer import Answer, BoxLists, first_of_each
+from stvg_lightning.answers.coordinates import Coordinates, scales_of, words_of
 from stvg_lightning.answers.reading import between, is_row_of_tags
 from stvg_lightning.answers.view import Frames, View
 from stvg_lightning.tubes import Box, Truth, span_seconds_to_frames
@@ -22,7 +23,6 @@ from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.grid import IndexSpan, TimeGrid, interpolated
 
 IndexUnit = Literal["second", "frame"]
-Coordinates = Literal["input", "norm1000", "original"]
 
 LONGEST_NUMBER = 9
 """Digits of the longest number that is read; it keeps hostile texts cheap to read."""
@@ -73,11 +73,6 @@ class BoxChain:
         _check_task(truth)
         frames = _frames(view)
         unit = "whole seconds" if self.index_unit == "second" else "frames of this video, counted from zero"
-        sides = {
-            "input": f"pixels of this video, which is {frames.width} wide and {frames.height} high",
-            "norm1000": "thousandths of the video's width and height",
-            "original": f"pixels of a video that is {frames.original_width} wide and {frames.original_height} high",
-        }
         each = "second" if self.index_unit == "second" else "frame"
         entry = f"[{each}]. [x1, y1, x2, y2]"
         thinking = "First find a box for each, then look again and correct it. " if self.think else ""
@@ -85,7 +80,7 @@ class BoxChain:
             [
                 f'Find the time during which this happens, and where it is seen: "{truth.query}"',
                 f"Give the first and the last {each} of it in {unit}, and one box for every {each} between them. "
-                f"{thinking}Boxes are corners in {sides[self.coordinates]}.",
+                f"{thinking}Boxes are corners in {words_of(self.coordinates, frames)}.",
                 f"Answer in this format: <time> [first] - [last] </time> {self._lists(f'{entry}, ...')}",
             ]
         )
@@ -169,10 +164,7 @@ class BoxChain:
             grid = TimeGrid.of_seconds(frames.fps, frames.num_frames)
         else:
             grid = TimeGrid.of_frames(frames.indices, frames.fps, frames.num_frames)
-        widths = {"input": frames.width, "norm1000": 1000, "original": frames.original_width}
-        heights = {"input": frames.height, "norm1000": 1000, "original": frames.original_height}
-        scale_x = frames.original_width / widths[self.coordinates]
-        return grid, scale_x, frames.original_height / heights[self.coordinates]
+        return grid, *scales_of(self.coordinates, frames)
 
 
 def _read_cells(text: str, problems: list[str]) -> IndexSpan | None:

@@ -14,12 +14,12 @@ from rich.table import Table
 
 from stvg_lightning.answers import Answer, AnswerLanguage, View
 from stvg_lightning.cli.binding import bind
-from stvg_lightning.evaluation import Case, Interval, mean_intervals
+from stvg_lightning.evaluation import Case, case_of
 from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
 from stvg_lightning.evaluation.repair import Repair
-from stvg_lightning.tubes import Rle, Truth, check_counts, span_frames_to_seconds, union_of_masks
+from stvg_lightning.tubes import Truth, span_frames_to_seconds
 from stvg_lightning.tubes.files import replacing
-from stvg_lightning.tubes.jsonl import Masks, TruthExtras, read_truths_with_masks
+from stvg_lightning.tubes.jsonl import TruthExtras, read_truths_with_masks
 from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 MISSING = "missing"
@@ -92,7 +92,7 @@ def protocol_table(protocol: EvaluationProtocol, rows: Rows) -> Table:
     table = Table(title=f"{protocol.name}: {protocol.summary}", title_justify="left")
     for column, side in (("metric", "left"), ("%", "right"), ("95 % interval", "right"), ("questions", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
-    for metric, (interval, num_rows) in _intervals(protocol, rows).items():
+    for metric, (interval, num_rows) in protocol.intervals(rows).items():
         low, high = 100 * interval.low, 100 * interval.high
         table.add_row(metric, f"{100 * interval.mean:.2f}", f"{low:.2f} to {high:.2f}", str(num_rows))
     return table
@@ -111,22 +111,16 @@ def reader_of(options: Namespace) -> Read:
     return lambda text, truth: recipe.answer.read(text, view_of(truth, recipe.video, recipe.markers.kind))
 
 
-def case_of(prediction: Prediction | None, line: tuple[Truth, TruthExtras], read: Read, repair: Repair | None) -> Case:
+def case_of_line(
+    prediction: Prediction | None, line: tuple[Truth, TruthExtras], read: Read, repair: Repair | None
+) -> Case:
     """A prediction beside its truth.
 
     Raises:
         ValueError: a mask that does not cover its frame.
     """
     truth, extras = line
-    answer = answer_of(prediction, truth, read)
-    answered: Mapping[int, Rle] | None = None if prediction is None else prediction.masks
-    for masks in (extras.target_masks, answered or {}, *extras.masks.values()):
-        for rle in masks.values():
-            check_counts(rle)
-    target = extras.target_masks or _union_of_objects(extras.masks, truth.target_ids) or {}
-    if answered is None:
-        answered = _union_of_objects(extras.masks, answer.object_ids)
-    return Case(answer, truth, target, answered, repair)
+    return case_of(answer_of(prediction, truth, read), truth, extras.masks, extras.target_masks, repair)
 
 
 def answer_of(prediction: Prediction | None, truth: Truth, read: Read) -> Answer:
@@ -139,7 +133,8 @@ def answer_of(prediction: Prediction | None, truth: Truth, read: Read) -> Answer
     if span is None and prediction.span_frames is not None:
         span = span_frames_to_seconds(prediction.span_frames, truth.fps)
     names_objects = prediction.boxes_xyxy is None and prediction.masks is None
-    return Answer("", span, prediction.object_ids or (), prediction.boxes_xyxy, names_objects=names_objects)
+    place = prediction.object_ids or (), prediction.boxes_xyxy
+    return Answer("", span, *place, names_objects=names_objects, masks=prediction.masks)
 
 
 def _names(protocols: str) -> list[str]:
@@ -158,27 +153,9 @@ def _cases(
 ) -> Iterator[Case]:
     for line in lines:
         try:
-            yield case_of(predictions.get(line[0].id), line, read, repair)
+            yield case_of_line(predictions.get(line[0].id), line, read, repair)
         except ValueError as error:
             raise ValueError(f"truth {line[0].id!r}: {error}") from None
 
 
-def _union_of_objects(masks: Masks, object_ids: Sequence[int]) -> dict[int, Rle] | None:
-    """Frame -> the union of some objects' masks; None where none of them has any."""
-    by_frame: dict[int, list[Rle]] = {}
-    for object_id in object_ids:
-        for frame, rle in masks.get(object_id, {}).items():
-            by_frame.setdefault(frame, []).append(rle)
-    return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())} or None
-
-
-def _intervals(protocol: EvaluationProtocol, rows: Rows) -> dict[str, tuple[Interval, int]]:
-    """Metric -> its interval and the number of its rows, for the metrics that any row has."""
-    values = {name: [share_of(row) for row in rows] for name, share_of in protocol.metrics.items()}
-    present = {name: [value for value in column if value is not None] for name, column in values.items()}
-    present = {name: column for name, column in present.items() if column}
-    intervals = mean_intervals(list(present.values()))
-    return {name: (interval, len(present[name])) for name, interval in zip(present, intervals, strict=True)}
-
-
-__all__ = ["answer_of", "case_of", "protocol_table", "reader_of", "score_cases", "score_files", "write_rows"]
+__all__ = ["answer_of", "protocol_table", "reader_of", "score_cases", "score_files", "write_rows"]

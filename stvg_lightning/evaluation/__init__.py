@@ -5,7 +5,7 @@ The TorchMetrics classes are in `stvg_lightning.evaluation.stvg_metrics`, import
 
 from stvg_lightning.evaluation.benchmark import benchmark
 from stvg_lightning.evaluation.bootstrap import Interval, mean_interval, mean_intervals, paired_difference_interval
-from stvg_lightning.evaluation.case import Case, predicted_tube
+from stvg_lightning.evaluation.case import Case, case_of, predicted_tube
 from stvg_lightning.evaluation.masks import boundary_accuracy, region_similarity
 from stvg_lightning.evaluation.metrics import (
     ground_truth_video_iou,
@@ -37,6 +37,7 @@ __all__ = [
     "TubeOverlap",
     "benchmark",
     "boundary_accuracy",
+    "case_of",
     "compare_tubes",
     "difference_summary",
     "ground_truth_video_iou",

@@ -9,7 +9,18 @@ from functools import cached_property
 from stvg_lightning.answers import Answer
 from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, compare_tubes, shared_span
 from stvg_lightning.evaluation.repair import Repair, repaired_track
-from stvg_lightning.tubes import Box, Rle, Span, Truth, Tube, span_frames_to_seconds, span_seconds_to_frames
+from stvg_lightning.tubes import (
+    Box,
+    Rle,
+    Span,
+    Truth,
+    Tube,
+    check_counts,
+    span_frames_to_seconds,
+    span_seconds_to_frames,
+    union_of_masks,
+)
+from stvg_lightning.tubes.jsonl import Masks
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,34 @@ class Case:
         return self.truth.annotated_seconds or span_frames_to_seconds(self.true_frames, self.truth.fps)
 
 
+def case_of(
+    answer: Answer,
+    truth: Truth,
+    masks: Masks | None = None,
+    target_masks: Mapping[int, Rle] | None = None,
+    repair: Repair | None = None,
+) -> Case:
+    """An answer beside its truth, with the masks that both mean.
+
+    Args:
+        answer: with masks of its own, or with object ids whose masks are known.
+        truth: names its target by object ids, or has `target_masks`.
+        masks: object id -> frame -> mask, of all objects in the video.
+        target_masks: the true mask of all that is meant, by frame; else the union of the targets' masks.
+        repair: see `Case`.
+
+    Raises:
+        ValueError: a mask that does not cover its frame.
+    """
+    known = masks or {}
+    for by_frame in (target_masks or {}, answer.masks or {}, *known.values()):
+        for rle in by_frame.values():
+            check_counts(rle)
+    target = target_masks or _union_of_objects(known, truth.target_ids) or {}
+    answered = _union_of_objects(known, answer.object_ids) if answer.masks is None else answer.masks
+    return Case(answer, truth, target, answered, repair)
+
+
 def answered_span(answer: Answer, truth: Truth) -> FrameSpan:
     """The frames that an answer means: the answered ones; for a question of place alone the true ones, or all.
 
@@ -109,6 +148,15 @@ def predicted_tube(answer: Answer, truth: Truth) -> tuple[FrameSpan, dict[int, B
     start, end = answered_span(answer, truth)
     boxes = answered_boxes(answer, truth)
     return (start, end), {frame: box for frame, box in sorted(boxes.items()) if start <= frame < end}
+
+
+def _union_of_objects(masks: Masks, object_ids: Sequence[int]) -> dict[int, Rle] | None:
+    """Frame -> the union of some objects' masks; None where none of them has any."""
+    by_frame: dict[int, list[Rle]] = {}
+    for object_id in object_ids:
+        for frame, rle in masks.get(object_id, {}).items():
+            by_frame.setdefault(frame, []).append(rle)
+    return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())} or None
 
 
 def _enclosing_boxes(tracks: Sequence[Tube]) -> dict[int, Box]:

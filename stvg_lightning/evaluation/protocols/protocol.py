@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stvg_lightning.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from stvg_lightning.evaluation.case import Case
 from stvg_lightning.tubes import TASKS
 
@@ -65,6 +66,43 @@ class EvaluationProtocol:
             if shares:
                 found[name] = math.fsum(shares) / len(shares)  # whatever the order of the rows
         return found
+
+    def shares(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+        """Metric -> sample id -> what the row adds to its mean; a metric that no row has is left out.
+
+        Raises:
+            ValueError: two rows of one id.
+        """
+        ids = [row["id"] for row in rows]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
+        found = {}
+        for name, share_of in self.metrics.items():
+            of_rows = {id_: share for id_, row in zip(ids, rows) if (share := share_of(row)) is not None}
+            if of_rows:
+                found[name] = of_rows
+        return found
+
+    def intervals(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Interval, int]]:
+        """Metric -> its mean with a 95 % bootstrap interval, and the number of rows that have it."""
+        shares = {name: list(of_rows.values()) for name, of_rows in self.shares(rows).items()}
+        return {
+            name: (interval, len(shares[name]))
+            for name, interval in zip(shares, mean_intervals(list(shares.values())), strict=True)
+        }
+
+    def differences(
+        self, rows: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Interval]:
+        """Metric -> the mean of `rows - earlier`, sample by sample, with its 95 % bootstrap interval.
+
+        Raises:
+            ValueError: rows of different samples.
+        """
+        after, before = self.shares(rows), self.shares(earlier)
+        names = [name for name in self.metrics if name in after or name in before]
+        columns = [paired_differences(after.get(name, {}), before.get(name, {})) for name in names]
+        return dict(zip(names, mean_intervals(columns), strict=True))
 
 
 def protocol_names() -> list[str]:

@@ -1,0 +1,44 @@
+"""Answers as JSON, so that they can be kept and scored again: what scores need of them, and nothing rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stvg_lightning.answers.answer import Answer
+
+
+def answer_to_json(answer: Answer) -> dict[str, Any]:
+    """An answer as a JSON object: text, time, place and problems; the thought stands in the text.
+
+    Example:
+        >>> answer_to_json(Answer("a text", span_seconds=(1.0, 2.5), object_ids=(3,)))
+        {'text': 'a text', 'span_seconds': [1.0, 2.5], 'object_ids': [3], 'names_objects': True}
+    """
+    record: dict[str, Any] = {
+        "text": answer.text,
+        "span_seconds": None if answer.span_seconds is None else list(answer.span_seconds),
+        "object_ids": list(answer.object_ids),
+        "names_objects": answer.names_objects,
+    }
+    if answer.boxes_xyxy is not None:
+        record["boxes_xyxy"] = {str(frame): list(box) for frame, box in answer.boxes_xyxy.items()}
+    if answer.masks is not None:
+        record["masks"] = {str(frame): dict(rle) for frame, rle in answer.masks.items()}
+    if answer.problems:
+        record["problems"] = list(answer.problems)
+    return record
+
+
+def answer_from_json(record: Mapping[str, Any]) -> Answer:
+    """The answer of a record that `answer_to_json` made."""
+    span, boxes, masks = record["span_seconds"], record.get("boxes_xyxy"), record.get("masks")
+    return Answer(
+        record["text"],
+        span_seconds=None if span is None else (span[0], span[1]),
+        object_ids=tuple(record["object_ids"]),
+        boxes_xyxy=None if boxes is None else {int(frame): tuple(box) for frame, box in boxes.items()},
+        problems=tuple(record.get("problems", ())),
+        names_objects=record["names_objects"],
+        masks=None if masks is None else {int(frame): rle for frame, rle in masks.items()},
+    )
