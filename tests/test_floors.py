@@ -32,6 +32,7 @@ HOME_OF = {
     "pycocotools": {"tubes"},
     "markupsafe": {"reports"},
     "pyarrow": {"data"},
+    "openai": {"rollouts"},
     "rich": {"cli"},
 }
 """Outside library -> the packages in which alone it may be imported."""

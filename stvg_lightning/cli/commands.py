@@ -153,6 +153,13 @@ def reward(options: Namespace) -> int:
     return 0
 
 
+def evaluate(options: Namespace) -> int:
+    """`stvg evaluate`."""
+    from stvg_lightning.cli.evaluating import evaluate as answer_and_score
+
+    return answer_and_score(options)
+
+
 def predict(options: Namespace) -> int:
     """`stvg predict`."""
     from stvg_lightning.cli.predicting import predict_video
@@ -207,4 +214,4 @@ def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: Weighte
     return table
 
 
-__all__ = ["check", "predict", "report", "reward", "run", "score", "shards"]
+__all__ = ["check", "evaluate", "predict", "report", "reward", "run", "score", "shards"]

@@ -13,8 +13,13 @@ EXAMPLES = """examples:
   stvg run recipes/quickstart.yaml --only grpo           one stage
   stvg run recipes/stvg_r1.yaml recipes/tiny.yaml seed=1 overlays and overrides
   stvg check recipes/*.yaml                              bind every key, load nothing
+  stvg evaluate recipes/stvg_r1.yaml --benchmark hcstvg_v2    answers, scores, published figures
   stvg predict runs/quickstart/grpo/model video.mp4 "the red circle moves left"
 """
+
+MARKER_KINDS = ("number", "upper", "lower", "mix")
+REPAIRS = ("none", "paper", "code")
+DTYPES = ("float32", "bfloat16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_recipe_commands(commands)
     _add_file_commands(commands)
+    _add_evaluate_command(commands)
     kinds = _add_shard_commands(commands)
     for each in (parser, *commands.choices.values(), *kinds.choices.values()):  # before the command and after it
         default = False if each is parser else argparse.SUPPRESS
@@ -75,15 +81,14 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     )
     score.add_argument(
         "--repair",
-        choices=("none", "paper", "code"),
+        choices=REPAIRS,
         help="boxes where the answered object has none: STVG-R1's paper, its code, or none (default: the protocol's)",
     )
     score.add_argument("--language", help="the answer language of predictions that hold text (default: id_span)")
     score.add_argument(
         "--recipe", type=Path, help="a recipe that tells language, markers and frames instead; box texts need it"
     )
-    kinds = ("number", "upper", "lower", "mix")
-    score.add_argument("--markers", choices=kinds, help="the kind of marker that texts name (default: number)")
+    score.add_argument("--markers", choices=MARKER_KINDS, help="the kind of marker that texts name (default: number)")
     score.add_argument("--rows", type=Path, help="write one row of scores a sample to this file")
     score.add_argument("--json", action="store_true", help="print JSON instead of a table")
     reward = commands.add_parser("reward", help="print every reward term of every completion")
@@ -97,9 +102,54 @@ def _add_file_commands(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("sentence", help="what to look for")
     predict.add_argument("--tracks", type=Path, help="a truth line with the objects' tracks or masks, to be marked")
     predict.add_argument("--recipe", type=Path, help="take sampling and markers from this recipe")
-    dtypes = ("float32", "bfloat16")
-    predict.add_argument("--dtype", choices=dtypes, help="precision of the weights (default: the recipe's, or float32)")
+    predict.add_argument("--dtype", choices=DTYPES, help="precision of the weights (default: the recipe's, or float32)")
     predict.add_argument("--out", type=Path, help="where to write the drawn video (default: beside the video's name)")
+
+
+def _add_evaluate_command(commands: argparse._SubParsersAction) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="answer a benchmark and score the answers, beside published figures",
+        description="Answer a benchmark and score the answers. It goes on where it was interrupted.",
+    )
+    evaluate.add_argument(
+        "predictor",
+        nargs="+",
+        help="a recipe (with overlays and key=value: its last trained model), a model's name or folder, a server's "
+        "http://.../v1, predictions.jsonl, constant:whole_video or constant:middle_half",
+    )
+    evaluate.add_argument("--benchmark", metavar="NAME", help="hcstvg_v1, mevis, ...; a wrong name lists them all")
+    evaluate.add_argument("--shards", type=Path, help="the questions (default: data_shards/BENCHMARK)")
+    evaluate.add_argument("--protocol", metavar="NAME[,NAME...]", help="whose scores (default: the benchmark's)")
+    evaluate.add_argument("--repair", choices=REPAIRS, help="as in `stvg score`")
+    evaluate.add_argument("--out", type=Path, help="folder for answers, rows and scores (default: in runs/evaluations)")
+    evaluate.add_argument("--against", type=Path, help="an earlier evaluation's folder: paired differences to it")
+    evaluate.add_argument("--processes", type=_count, default=1, help="processes that answer, one a GPU (default: 1)")
+    evaluate.add_argument("--batch-size", type=_count, default=8, help="questions answered together (default: 8)")
+    evaluate.add_argument(
+        "--max-new-tokens", type=_count, help="cut longer answers off (default: the recipe's, or 1024)"
+    )
+    evaluate.add_argument("--stage", help="of a recipe: the stage whose model to take, or base (default: the last)")
+    evaluate.add_argument("--recipe", type=Path, help="of a model, server or file: how it is asked, and read")
+    evaluate.add_argument("--model", help="of a server: the name by which it knows the model")
+    evaluate.add_argument("--dtype", choices=DTYPES, help="precision of the weights")
+    evaluate.add_argument("--two-stage", action="store_true", help="first the time, then a box in each frame, unmarked")
+    evaluate.add_argument(
+        "--coordinates",
+        choices=("input", "norm1000", "original"),
+        help="what --two-stage's boxes are counted in (default: as the model's family was trained, or norm1000)",
+    )
+    evaluate.add_argument("--language", help="of a file: the answer language of its texts")
+    evaluate.add_argument("--markers", choices=MARKER_KINDS, help="of a file: the kind of marker that texts name")
+    evaluate.add_argument("--ablations", action="store_true", help="show the papers' ablations too")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def _add_shard_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:

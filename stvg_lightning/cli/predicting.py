@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stvg_lightning.answers import AnswerLanguage, id_span
-from stvg_lightning.cli.binding import bind
-from stvg_lightning.cli.recipe import SpatialChoice, bind_recipe, load_values, with_base
+from stvg_lightning.cli.predictors import module_of, shared_keys
 from stvg_lightning.data.annotations import tube_of_masks
 from stvg_lightning.data.video import VideoSampling, check_rate, probe_video
 from stvg_lightning.evaluation import predicted_tube
-from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained, spatial_folder
-from stvg_lightning.models.loading import PROMPT_FILE, Dtype, VideoLanguageModel, model_folder
-from stvg_lightning.models.spatial_grounding import load_spatial
-from stvg_lightning.prompting import Markers
+from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.reports import TimedTube, drawn_video
-from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.predictor import ModelPredictor
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.tubes import Sample, Truth, check_counts
@@ -38,11 +31,11 @@ def predict_video(options: Namespace) -> dict[str, Any]:
         ValueError: the video cannot be read, or the tracks do not fit it.
     """
     sample = _sample(options)
-    shared = _shared_keys(options)
+    shared = shared_keys(options.model, options.recipe)
     model = load_trained(options.model, options.dtype or shared.dtype)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     preparation = Preparation(model.encoder, shared.video, shared.markers, shared.language, keeps_video=True)
-    predictor = ModelPredictor(model, preparation, discriminator=_module_of(options.model, model, shared.spatial))
+    predictor = ModelPredictor(model, preparation, discriminator=module_of(options.model, model, shared.spatial))
     answer = predictor.complete([preparation(sample)])[0].answer
     span_frames, boxes = predicted_tube(answer, sample.truth)
     out = options.out or Path(f"{options.video.stem}_predicted.mp4")
@@ -94,37 +87,3 @@ def _line_of_video(file: Path, video: Path) -> tuple[str, dict[str, Any]]:
     if any(other != first for other in others):
         raise ValueError(f"several lines of {file} are of {video.name}, with different tracks or masks")
     return lines[0]
-
-
-@dataclass(frozen=True)
-class SharedKeys:
-    """What a question is asked with."""
-
-    video: VideoSampling
-    markers: Markers
-    language: AnswerLanguage
-    dtype: Dtype
-    spatial: SpatialChoice | None = None
-
-
-def _module_of(name: str, model: VideoLanguageModel, spatial: SpatialChoice | None) -> SpatialDiscriminator | None:
-    """What tells the boxes of an answered time: the module trained with the model, or else the recipe's detector."""
-    if spatial is None:
-        return None
-    folder = str(spatial_folder(name) or spatial.name)
-    return SpatialDiscriminator(load_spatial(folder, model.width, spatial.dtype, spatial.reading), spatial.clips)
-
-
-def _shared_keys(options: Namespace) -> SharedKeys:
-    """The keys of the named recipe, of the model's run, or stored with the model."""
-    run_recipe = Path(options.model).parent.parent / "recipe.yaml"
-    is_trained = (Path(options.model) / LINEAGE_FILE).is_file()
-    recipe_file = options.recipe or (run_recipe if is_trained and run_recipe.is_file() else None)
-    if recipe_file is not None:
-        recipe = bind_recipe(load_values(with_base([recipe_file])))
-        return SharedKeys(recipe.video, recipe.markers, recipe.answer, recipe.model.dtype, recipe.spatial)
-    prompt_file = Path(model_folder(options.model)) / PROMPT_FILE
-    stored = json.loads(prompt_file.read_text()) if prompt_file.is_file() else {}
-    video = bind(VideoSampling, stored.get("video", {}), str(prompt_file))
-    language: AnswerLanguage = id_span
-    return SharedKeys(video, bind(Markers, stored.get("markers", {}), str(prompt_file)), language, "float32")

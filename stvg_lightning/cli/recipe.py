@@ -249,7 +249,7 @@ def fingerprint(values: Mapping[str, Any], stage: str) -> str:
     stages = {name: values["stages"][name] for name in names[: names.index(stage) + 1]}
     shared = {key: value for key, value in values.items() if key not in ("stages", "name", "runs")}
     contents = {text: content for text in _strings([shared, stages]) if (content := _content(text)) is not None}
-    model = _model_content(values["model"]["name"])
+    model = model_content(values["model"]["name"])
     detectors = []
     if values.get("spatial"):
         own = spatial_folder(values["model"]["name"])
@@ -287,10 +287,10 @@ def _content(text: str) -> str | None:
 
 
 def _detector_content(name: str) -> str | None:
-    return _model_content(str(TINY_DETECTOR_FOLDER) if name == TINY else name)
+    return model_content(str(TINY_DETECTOR_FOLDER) if name == TINY else name)
 
 
-def _model_content(name: str) -> str | None:
+def model_content(name: str) -> str | None:
     """A hash of a local model: its files' names and sizes, and both ends of each; None for a name on the hub."""
     # A trained adapter's folder holds no model of its own, and is content all the same.
     local = Path(name).expanduser()

@@ -34,7 +34,7 @@ Rows = list[dict[str, Any]]
 
 def score_files(options: Namespace) -> int:
     """Score a file of predictions; prints a table or JSON, and writes the rows where asked to."""
-    protocols = [load_protocol(name) for name in _names(options.protocol)]
+    protocols = [load_protocol(name) for name in split_names(options.protocol)]
     cases, missing, num_truths = open_cases(options.truth, options.predictions, reader_of(options), options.repair)
     shown = track(cases, "scores", num_truths, console=Console(stderr=True), transient=True, disable=options.json)
     rows = score_cases(shown, protocols)
@@ -137,7 +137,8 @@ def answer_of(prediction: Prediction | None, truth: Truth, read: Read) -> Answer
     return Answer("", span, *place, names_objects=names_objects, masks=prediction.masks)
 
 
-def _names(protocols: str) -> list[str]:
+def split_names(protocols: str) -> list[str]:
+    """The names in `NAME[,NAME...]`, each once."""
     names = [name.strip() for name in protocols.split(",")]
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
@@ -156,6 +157,3 @@ def _cases(
             yield case_of_line(predictions.get(line[0].id), line, read, repair)
         except ValueError as error:
             raise ValueError(f"truth {line[0].id!r}: {error}") from None
-
-
-__all__ = ["answer_of", "protocol_table", "reader_of", "score_cases", "score_files", "write_rows"]

@@ -3,9 +3,9 @@
 The TorchMetrics classes are in `stvg_lightning.evaluation.stvg_metrics`, imported only where they are used.
 """
 
-from stvg_lightning.evaluation.benchmark import benchmark
 from stvg_lightning.evaluation.bootstrap import Interval, mean_interval, mean_intervals, paired_difference_interval
 from stvg_lightning.evaluation.case import Case, case_of, predicted_tube
+from stvg_lightning.evaluation.guesses import ConstantGuess
 from stvg_lightning.evaluation.masks import boundary_accuracy, region_similarity
 from stvg_lightning.evaluation.metrics import (
     ground_truth_video_iou,
@@ -17,6 +17,7 @@ from stvg_lightning.evaluation.metrics import (
     volume_iou,
 )
 from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, compare_tubes
+from stvg_lightning.evaluation.predictor import Predictor, answers_of
 from stvg_lightning.evaluation.scoring import (
     METRICS,
     Row,
@@ -31,11 +32,13 @@ from stvg_lightning.evaluation.summary import difference_summary, model_summary,
 __all__ = [
     "METRICS",
     "Case",
+    "ConstantGuess",
     "FrameSpan",
     "Interval",
+    "Predictor",
     "Row",
     "TubeOverlap",
-    "benchmark",
+    "answers_of",
     "boundary_accuracy",
     "case_of",
     "compare_tubes",

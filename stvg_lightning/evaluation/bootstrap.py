@@ -41,9 +41,7 @@ def mean_interval(values: Sequence[float], seed: int = 0, num_resamples: int = 1
     return mean_intervals([values], seed, num_resamples)[0]
 
 
-def mean_intervals(
-    columns: Sequence[Sequence[float]], seed: int = 0, num_resamples: int = 10_000
-) -> list[Interval]:
+def mean_intervals(columns: Sequence[Sequence[float]], seed: int = 0, num_resamples: int = 10_000) -> list[Interval]:
     """`mean_interval` of several columns; those of one length are resampled together, in little more time than one.
 
     Args:
@@ -104,9 +102,7 @@ def paired_differences(first: Mapping[str, float], second: Mapping[str, float]) 
     return [first[key] - second[key] for key in sorted(first)]
 
 
-def _resampled_means(
-    values: NDArray[np.float64], seed: int, num_resamples: int
-) -> NDArray[np.float64]:
+def _resampled_means(values: NDArray[np.float64], seed: int, num_resamples: int) -> NDArray[np.float64]:
     """The means of each resample, (resamples, columns), of values (samples, columns)."""
     rng = np.random.default_rng(seed)
     num_samples = len(values)

@@ -111,6 +111,4 @@ def _disk_offsets(radius: int, row_size: int) -> tuple[int, ...]:
 
 def _check_shapes(predicted: Masks, true: Masks) -> None:
     if predicted.shape != true.shape or true.ndim != 3:
-        raise ValueError(
-            f"masks must both be (frames, height, width), and are {predicted.shape} and {true.shape}"
-        )
+        raise ValueError(f"masks must both be (frames, height, width), and are {predicted.shape} and {true.shape}")

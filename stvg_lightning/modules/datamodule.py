@@ -12,6 +12,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from stvg_lightning.data.shards import ShardFolder, ShardStream
+from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.modules.batches import GroundingBatch, make_batch
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.tubes import Sample
@@ -87,7 +88,8 @@ class GroundingData(LightningDataModule):
             raise ValueError(
                 f"{self.folder.directory} holds {len(self.folder)} samples, and there are {world_size} processes"
             )
-        settings = self.loading
+        settings, encoder = self.loading, self.preparation.encoder
+        assert isinstance(encoder, PromptEncoder), "models that are trained read prompts of this package"
         stream = ShardStream(
             self.folder.directory,
             seed=settings.seed or 0,
@@ -102,7 +104,7 @@ class GroundingData(LightningDataModule):
             stream,
             settings.batch_size,
             num_workers=settings.num_workers,
-            collate_fn=partial(make_batch, tokenizer=self.preparation.encoder.processor.tokenizer),
+            collate_fn=partial(make_batch, tokenizer=encoder.processor.tokenizer),
             prefetch_factor=2 if settings.num_workers else None,
         )
         return EndlessBatches(stream, loader, self.num_done, settings.batch_size, world_size)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.models.forward import encode_videos
+from stvg_lightning.models.forward import VideoFeatures, encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.models.prompts import collate_prompts
+from stvg_lightning.models.prompts import EncodedPrompt, collate_prompts
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator, located
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Example, Preparation
-from stvg_lightning.rollouts.rollouts import GREEDY, Sampling
+from stvg_lightning.rollouts.rollouts import GREEDY, Rollouts, Sampling
 from stvg_lightning.tubes import Sample, Tube
 
 
@@ -57,6 +57,19 @@ class ModelPredictor:
         """
         return [found.answer.text for found in self.complete([self.preparation(sample) for sample in samples])]
 
+    def prepare(self, sample: Sample) -> Example:
+        """A sample as the model reads it; see `Preparation`."""
+        return self.preparation(sample)
+
+    def answer(self, prepared: Sequence[Example]) -> list[Answer]:
+        """The model's answers to prepared examples, in one batch."""
+        return [found.answer for found in self.complete(prepared)]
+
+    @torch.no_grad()
+    def texts(self, prompts: Sequence[EncodedPrompt]) -> list[str]:
+        """The likeliest completion of each prompt, in one batch."""
+        return self._sample(prompts)[0].texts
+
     @torch.no_grad()
     def complete(self, examples: Sequence[Example]) -> list[Prediction]:
         """The model's answers to prepared examples, in one batch, one of each.
@@ -64,16 +77,18 @@ class ModelPredictor:
         Raises:
             UnreadableVideo: a video cannot be decoded by the discriminator.
         """
-        device = self.model.device
-        batch = collate_prompts([example.prompt for example in examples], self.model.pad_token_id).to(device)
-        features = encode_videos(self.model.network, batch)
-        sampler = InProcessSampler(self.model)
-        written = sampler.sample(batch, features, 1, self.sampling, [0] * len(examples))
+        written, features = self._sample([example.prompt for example in examples])
         found = []
         for index, (example, text) in enumerate(zip(examples, written.texts, strict=True)):
             prediction = Prediction(self.preparation.read(text, example.truth), int(written.lengths_tokens[index]))
             found.append(self._located(prediction, example, features.tokens[index]))
         return found
+
+    def _sample(self, prompts: Sequence[EncodedPrompt]) -> tuple[Rollouts, VideoFeatures]:
+        batch = collate_prompts(prompts, self.model.pad_token_id).to(self.model.device)
+        features = encode_videos(self.model.network, batch)
+        sampler = InProcessSampler(self.model)
+        return sampler.sample(batch, features, 1, self.sampling, [0] * len(prompts)), features
 
     def _located(self, prediction: Prediction, example: Example, video_tokens: Tensor) -> Prediction:
         if self.discriminator is None or example.truth.task == "temporal":

@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from stvg_lightning.answers import Answer, AnswerLanguage, Frames, View
 from stvg_lightning.data.video import VideoSampling, decode_frames, shown_frames
-from stvg_lightning.models.prompts import EncodedPrompt, PromptEncoder
 from stvg_lightning.prompting import MarkedClip, Markers, draw_markers
-from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes import Clip, Sample, Truth
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What makes prompts of clips: `PromptEncoder` for models of this package, `ChatEncoder` for servers."""
+
+    @property
+    def side_multiple(self) -> int:
+        """Both sides of a frame become multiples of this many pixels."""
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames that the model merges into one step of time."""
+
+    def encode(self, clip: Clip, instruction: str, height: int, width: int) -> Any:
+        """The prompt for one question about a clip, its frames resized."""
 
 
 @dataclass(frozen=True)
 class Example:
     """A question as a model reads it, with its truth, its gold answer, and where its objects were marked.
 
-    `gold` is None where the truth does not hold the answer, as in a question of a user's own. `video` is the encoded
-    file or its path, for another model that reads frames of its own; None where nobody asked for it.
+    `prompt` is what the encoder made: an `EncodedPrompt`, or a `ChatPrompt` for a server. `gold` is None where the
+    truth does not hold the answer, as in a question of a user's own. `video` is the encoded file or its path, for
+    another model that reads frames of its own; None where nobody asked for it.
     """
 
     truth: Truth
-    prompt: EncodedPrompt
+    prompt: Any
     gold: str | None
     marked_seconds: Mapping[int, tuple[float, ...]]
     video: bytes | Path | None = None
@@ -35,7 +52,7 @@ class Preparation:
     `keeps_video` hands the encoded video on, beside what the model reads.
     """
 
-    encoder: PromptEncoder
+    encoder: Encoder
     video: VideoSampling
     markers: Markers
     language: AnswerLanguage

@@ -64,15 +64,19 @@ def read_rows(file: Path) -> list[Row]:
     return [row for row in _read_lines(file) if SKIPPED not in row]
 
 
-def _read_lines(file: Path) -> list[Row]:
-    """One line a sample; a line cut off by a kill is dropped from the file."""
+def whole_lines(file: Path) -> list[str]:
+    """The lines of a file that grows line by line; one that a kill cut off is dropped from the file."""
     if not file.is_file():
         return []
     lines = file.read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     if len(whole) < len(lines):
         write_atomically(file, "".join(whole))
-    return [json.loads(line) for line in whole]
+    return whole
+
+
+def _read_lines(file: Path) -> list[Row]:
+    return [json.loads(line) for line in whole_lines(file)]
 
 
 class _Prepared(Dataset[Example | str]):

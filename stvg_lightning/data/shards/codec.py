@@ -71,12 +71,13 @@ def video_part(video: bytes | Path, identity: str, fps: float) -> dict[str, byte
     return {extension: encoded if isinstance(encoded, bytes) else encoded.read_bytes()}
 
 
-def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
+def record_to_sample(record: Mapping[str, Any], where: str, with_video: bool = True) -> Sample:
     """The sample of a record, its video as bytes.
 
     Args:
         record: extension -> bytes, with `__key__`, as plain WebDataset yields it too.
         where: the shard and the sample's place in it, with which errors begin.
+        with_video: false leaves the video empty, whether the record has one or not.
 
     Raises:
         BadSample: a part is missing or broken; the message names shard and sample.
@@ -84,7 +85,7 @@ def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
     truth, extras = record_truth(record, where)
     where = _named(record, where)
     extensions = [extension for extension in VIDEO_EXTENSIONS if extension in record]
-    if len(extensions) != 1:
+    if with_video and len(extensions) != 1:
         found = ", ".join(sorted(name for name in record if not name.startswith("__"))) or "nothing"
         raise BadSample(f"{where}: one video ({', '.join(VIDEO_EXTENSIONS)}) is needed, found {found}")
     try:
@@ -93,7 +94,7 @@ def record_to_sample(record: Mapping[str, Any], where: str) -> Sample:
         raise BadSample(f"{where}: masks.json: {error}") from None
     return Sample(
         truth,
-        record[extensions[0]],
+        record[extensions[0]] if with_video else b"",
         _read_masks(masks, truth, where),
         extras.categories,
         extras.thought,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -67,8 +67,13 @@ class ShardFolder:
 
     def truth(self, index: int) -> Truth:
         """The truth of a sample, without reading its video or masks."""
-        place, record = self._read_record(index, only="json")
+        place, record = self._read_record(index, only=("json",))
         return record_truth(record, place)[0]
+
+    def without_video(self, index: int) -> Sample:
+        """A sample with its masks and all that is known of it, but for its video, which is not read and left empty."""
+        place, record = self._read_record(index, only=("json", "masks.json"))
+        return record_to_sample(record, place, with_video=False)
 
     def of_id(self, id_: str) -> Sample:
         """The sample of an id.
@@ -86,7 +91,7 @@ class ShardFolder:
                 index_of_id[self.truth(index).id] = index
         return index_of_id
 
-    def _read_record(self, index: int, only: str | None = None) -> tuple[str, dict[str, Any]]:
+    def _read_record(self, index: int, only: Container[str] | None = None) -> tuple[str, dict[str, Any]]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} is not one of the {len(self)} in {self.directory}")
         index %= len(self)
@@ -107,8 +112,8 @@ class ShardIndex:
         if len(self._samples) > shard.num_samples:
             raise ValueError(f"{path} holds {len(self._samples)} samples, the manifest says {shard.num_samples}")
 
-    def read(self, place: int, only: str | None = None) -> dict[str, Any]:
-        """The record of the sample at a place in the shard, or one part of it.
+    def read(self, place: int, only: Container[str] | None = None) -> dict[str, Any]:
+        """The record of the sample at a place in the shard, or some parts of it.
 
         Raises:
             BadSample: the shard ends, or is damaged, before the sample or inside it.
@@ -121,7 +126,7 @@ class ShardIndex:
         with self._path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             for extension, (offset, num_bytes) in members.items():
-                if only not in (None, extension):
+                if only is not None and extension not in only:
                     continue
                 if offset + num_bytes > size:
                     raise BadSample(f"{self._path}, sample {key!r}: the shard ends inside its part {extension!r}")

@@ -1,0 +1,274 @@
+"""`stvg evaluate`: a predictor on a benchmark, scored by its protocols, beside published and earlier figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stvg_lightning.answers import Answer
+from stvg_lightning.cli.answering import collect_answers
+from stvg_lightning.cli.predictors import CONSTANT, check_options, identity_of, kind_of, model_of
+from stvg_lightning.cli.scoring import (
+    NOTHING_SAID,
+    SHOWN_IDS,
+    Rows,
+    protocol_table,
+    score_cases,
+    split_names,
+    write_rows,
+)
+from stvg_lightning.data.shards import ShardFolder
+from stvg_lightning.evaluation import Case, case_of
+from stvg_lightning.evaluation.benchmarks import Benchmark, load_benchmark
+from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
+from stvg_lightning.evaluation.published import published_on
+from stvg_lightning.evaluation.repair import Repair
+from stvg_lightning.tubes import Truth
+from stvg_lightning.tubes.files import write_atomically
+from stvg_lightning.tubes.jsonl import read_json_lines
+
+IDENTITY_FILE, ROWS_FILE, SCORES_FILE = "evaluation.json", "rows.jsonl", "scores.json"
+RUNS = Path("runs/evaluations")
+UNREAD = "the video cannot be read"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated on what, before anything is loaded."""
+
+    benchmark: Benchmark | None
+    shards: ShardFolder
+    questions: Mapping[int, Truth]
+    protocols: Sequence[EvaluationProtocol]
+    folder: Path
+    identity: Mapping[str, Any]
+
+
+def evaluate(options: Namespace) -> int:
+    """Answer, score, print and compare; the answers that an interrupted evaluation has written are kept."""
+    console = Console(stderr=True)
+    plan = plan_of(options)
+    earlier = None if options.against is None else read_rows_by_protocol(options.against)
+    begin(plan)
+    answers = collect_answers(options, plan.questions, plan.folder, console)
+    cases = (case_of_question(plan.shards, index, answer, options.repair) for index, answer in answers.items())
+    rows = score_cases(cases, plan.protocols)
+    differences = {} if earlier is None else differences_to(earlier, rows, plan, options.against)
+    write_rows(plan.folder / ROWS_FILE, rows)
+    scores = scores_of(plan.protocols, rows)
+    write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | differences, indent=2) + "\n")
+    if options.json:
+        print(json.dumps({name: protocol.means(rows[name]) for name, protocol in _by_name(plan.protocols).items()}))
+        return 0
+    show(plan, rows, differences, options.ablations)
+    tell_unanswered(answers, plan.questions)
+    print(f"rows, scores and answers: {plan.folder}")
+    return 0
+
+
+def plan_of(options: Namespace) -> Plan:
+    """Check all that can be checked before a model is loaded.
+
+    Raises:
+        FileNotFoundError: the shards are not there: the message tells the command that makes them.
+        ValueError: an unknown benchmark or protocol, or shards without a question that they score.
+    """
+    check_options(options)
+    benchmark = None if options.benchmark is None else load_benchmark(options.benchmark)
+    if benchmark is None and options.shards is None:
+        raise ValueError("say what to evaluate on: --benchmark NAME, or --shards FOLDER")
+    if options.shards is None:
+        assert benchmark is not None
+        options.shards = Path(benchmark.folder)
+    try:
+        shards = ShardFolder(options.shards)
+    except FileNotFoundError as error:
+        if benchmark is None:
+            raise
+        raise FileNotFoundError(
+            f"{error}; shards of {benchmark.title} are made by: {benchmark.build_command}"
+        ) from None
+    names = split_names(options.protocol) if options.protocol else benchmark.protocols if benchmark else ("canonical",)
+    protocols = [load_protocol(name) for name in names]
+    questions = {index: shards.truth(index) for index in range(len(shards))}
+    if benchmark is not None:
+        questions = {index: truth for index, truth in questions.items() if truth.task in benchmark.tasks}
+        if not questions:
+            raise ValueError(f"{options.shards} holds no question of the tasks {', '.join(benchmark.tasks)}")
+    _check_scored(questions, protocols)
+    identity = {"shards": shards.manifest.content_hash, "tasks": list(benchmark.tasks) if benchmark else None}
+    folder = options.out or RUNS / (options.benchmark or options.shards.name) / label_of(options)
+    return Plan(benchmark, shards, questions, protocols, folder, {**identity, "predictor": identity_of(options)})
+
+
+def begin(plan: Plan) -> None:
+    """Make the folder, or take up the work in it.
+
+    Raises:
+        ValueError: it holds the work of another predictor, or on other shards.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    file, text = plan.folder / IDENTITY_FILE, json.dumps(plan.identity, indent=2) + "\n"
+    if file.is_file() and file.read_text() != text:
+        raise ValueError(
+            f"{plan.folder} holds an evaluation of another predictor, with other settings or on other shards: "
+            "choose another --out, or remove it"
+        )
+    write_atomically(file, text)
+
+
+def label_of(options: Namespace) -> str:
+    """A folder's name for a predictor, so that people find it."""
+    kind, words = kind_of(options), [*options.predictor]
+    if kind == "recipe":
+        place = Path(model_of(options))
+        words = [Path(words[0]).stem, place.parent.name if place.name == "model" else "base"]
+    elif kind == "model" and Path(words[0]).name == "model":
+        words = [*Path(words[0]).parts[-3:-1]]
+    elif kind == "constant":
+        words = [words[0].removeprefix(CONSTANT)]
+    elif kind == "endpoint":
+        words = [options.model]
+    words += ["two_stage"] * options.two_stage
+    return "-".join(re.sub(r"[^A-Za-z0-9._=]+", "_", word).strip("_") for word in words)
+
+
+def case_of_question(shards: ShardFolder, index: int, answer: Answer, repair: Repair | None) -> Case:
+    """An answer beside its truth, with the masks that the shards hold."""
+    sample = shards.without_video(index)
+    return case_of(answer, sample.truth, sample.masks, repair=repair)
+
+
+def scores_of(protocols: Sequence[EvaluationProtocol], rows: Mapping[str, Rows]) -> dict[str, Any]:
+    """Protocol -> metric -> mean, its 95 % interval and the number of questions, as fractions."""
+    return {
+        protocol.name: {
+            metric: {"mean": interval.mean, "ci95": [interval.low, interval.high], "num_questions": num_rows}
+            for metric, (interval, num_rows) in protocol.intervals(rows[protocol.name]).items()
+        }
+        for protocol in protocols
+    }
+
+
+def read_rows_by_protocol(place: Path) -> dict[str, Rows]:
+    """The rows of an earlier evaluation, or a file that `stvg score --rows` wrote.
+
+    Raises:
+        FileNotFoundError: none there.
+        ValueError: a line that is no row of a protocol.
+    """
+    file = place / ROWS_FILE if place.is_dir() else place
+    if not file.is_file():
+        raise FileNotFoundError(f"--against {place}: there are no rows at {file}")
+    found: dict[str, Rows] = {}
+    for where, record in read_json_lines(file):
+        if not isinstance(record.get("protocol"), str) or not isinstance(record.get("id"), str):
+            raise ValueError(f"{where}: a row has a protocol and an id, as `stvg score --rows` writes it")
+        found.setdefault(record["protocol"], []).append(record)
+    return found
+
+
+def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: Plan, place: Path) -> dict[str, Any]:
+    """`differences`: protocol -> metric -> ours less the earlier one's, over the same questions.
+
+    Raises:
+        ValueError: no protocol in common, rows of other questions, or rows that lack a score.
+    """
+    shared = [protocol for protocol in plan.protocols if protocol.name in earlier]
+    if not shared:
+        raise ValueError(f"--against {place} has rows of {', '.join(earlier)}, and none of the protocols asked for")
+    found: dict[str, Any] = {}
+    for protocol in shared:
+        try:
+            intervals = protocol.differences(rows[protocol.name], earlier[protocol.name])
+        except KeyError as error:
+            raise ValueError(f"--against {place}: rows of {protocol.name} lack the score {error}") from None
+        except ValueError as error:
+            raise ValueError(f"--against {place}: {error}") from None
+        found[protocol.name] = {
+            metric: {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+            for metric, interval in intervals.items()
+        }
+    return {"differences": found}
+
+
+def show(plan: Plan, rows: Mapping[str, Rows], differences: Mapping[str, Any], with_ablations: bool) -> None:
+    """Print a table for each protocol, the differences, and our figures beside the published ones."""
+    console = Console()
+    for protocol in plan.protocols:
+        console.print(protocol_table(protocol, rows[protocol.name]))
+    for name, metrics in differences.get("differences", {}).items():
+        console.print(difference_table(name, metrics))
+    if plan.benchmark is not None and published_on(plan.benchmark.name, with_ablations):
+        console.print(published_table(plan.benchmark, plan.protocols, rows, with_ablations))
+
+
+def difference_table(protocol: str, metrics: Mapping[str, Any]) -> Table:
+    """Ours less the earlier figures, in points of a hundred."""
+    table = Table(title=f"{protocol}: difference to the earlier evaluation, paired", title_justify="left")
+    table.add_column("metric")
+    table.add_column("points", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for metric, entry in metrics.items():
+        low, high = entry["ci95"]
+        table.add_row(metric, f"{100 * entry['mean']:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}")
+    return table
+
+
+def published_table(
+    benchmark: Benchmark, protocols: Sequence[EvaluationProtocol], rows: Mapping[str, Rows], with_ablations: bool
+) -> Table:
+    """Our figures under each protocol below those that papers print, in percent."""
+    published = published_on(benchmark.name, with_ablations)
+    metrics = list(dict.fromkeys(metric for row in published for metric in row.percent))
+    table = Table(title=f"{benchmark.title}: published figures, each from its paper's own evaluator, and ours, in %")
+    table.add_column("model")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    table.add_column("source")
+    for row in published:
+        cells = [f"{row.percent[metric]:g}" if metric in row.percent else "-" for metric in metrics]
+        table.add_row(row.model, *cells, row.source + (f" ({row.note})" if row.note else ""))
+    table.add_section()
+    for protocol in protocols:
+        means = protocol.means(rows[protocol.name])
+        cells = [f"{100 * means[metric]:.1f}" if metric in means else "-" for metric in metrics]
+        table.add_row("this evaluation", *cells, f"protocol {protocol.name}", style="bold")
+    return table
+
+
+def tell_unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> None:
+    """Name the questions that count 0 since nothing was said to them, or nothing could be shown."""
+    for reason, ids in {
+        "have no prediction": [questions[i].id for i, a in answers.items() if a.problems == NOTHING_SAID.problems],
+        "have a video that cannot be read": [
+            questions[i].id for i, a in answers.items() if any(problem.startswith(UNREAD) for problem in a.problems)
+        ],
+    }.items():
+        if ids:
+            named = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+            print(f"{len(ids)} of {len(questions)} questions {reason} and count 0: {named}")
+
+
+def _by_name(protocols: Sequence[EvaluationProtocol]) -> dict[str, EvaluationProtocol]:
+    return {protocol.name: protocol for protocol in protocols}
+
+
+def _check_scored(questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:
+    """Refuse at once what scoring would refuse after hours of answers, and ids that stand twice."""
+    ids = [truth.id for truth in questions.values()]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"two questions have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
+    for protocol in protocols:
+        for truth in questions.values():
+            if truth.task not in protocol.tasks:
+                known = ", ".join(protocol.tasks)
+                raise ValueError(f"{truth.id!r} is of task {truth.task!r}: protocol {protocol.name} scores {known}")
