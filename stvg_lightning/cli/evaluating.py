@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from stvg_lightning.cli.scoring import (
     NOTHING_SAID,
     SHOWN_IDS,
     Rows,
-    protocol_table,
+    print_scores,
     score_cases,
     split_names,
     write_rows,
@@ -29,7 +31,7 @@ from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.evaluation import Case, case_of
 from stvg_lightning.evaluation.benchmarks import Benchmark, load_benchmark
 from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
-from stvg_lightning.evaluation.published import published_on
+from stvg_lightning.evaluation.published import PublishedRow, published_on
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.files import write_atomically
@@ -103,7 +105,7 @@ def plan_of(options: Namespace) -> Plan:
         questions = {index: truth for index, truth in questions.items() if truth.task in benchmark.tasks}
         if not questions:
             raise ValueError(f"{options.shards} holds no question of the tasks {', '.join(benchmark.tasks)}")
-    _check_scored(questions, protocols)
+    _check_scored(shards, questions, protocols)
     identity = {"shards": shards.manifest.content_hash, "tasks": list(benchmark.tasks) if benchmark else None}
     folder = options.out or RUNS / (options.benchmark or options.shards.name) / label_of(options)
     return Plan(benchmark, shards, questions, protocols, folder, {**identity, "predictor": identity_of(options)})
@@ -204,16 +206,18 @@ def show(plan: Plan, rows: Mapping[str, Rows], differences: Mapping[str, Any], w
     """Print a table for each protocol, the differences, and our figures beside the published ones."""
     console = Console()
     for protocol in plan.protocols:
-        console.print(protocol_table(protocol, rows[protocol.name]))
+        print_scores(console, protocol, rows[protocol.name])
     for name, metrics in differences.get("differences", {}).items():
-        console.print(difference_table(name, metrics))
-    if plan.benchmark is not None and published_on(plan.benchmark.name, with_ablations):
-        console.print(published_table(plan.benchmark, plan.protocols, rows, with_ablations))
+        console.print(f"[bold]{name}[/bold]: difference to the earlier evaluation, paired by question")
+        console.print(difference_table(metrics))
+    published = [] if plan.benchmark is None else published_on(plan.benchmark.name, with_ablations)
+    if plan.benchmark is not None and published:
+        print_published(console, plan.benchmark, plan.protocols, rows, published)
 
 
-def difference_table(protocol: str, metrics: Mapping[str, Any]) -> Table:
+def difference_table(metrics: Mapping[str, Any]) -> Table:
     """Ours less the earlier figures, in points of a hundred."""
-    table = Table(title=f"{protocol}: difference to the earlier evaluation, paired", title_justify="left")
+    table = Table()
     table.add_column("metric")
     table.add_column("points", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -223,26 +227,35 @@ def difference_table(protocol: str, metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def published_table(
-    benchmark: Benchmark, protocols: Sequence[EvaluationProtocol], rows: Mapping[str, Rows], with_ablations: bool
-) -> Table:
-    """Our figures under each protocol below those that papers print, in percent."""
-    published = published_on(benchmark.name, with_ablations)
+def print_published(
+    console: Console,
+    benchmark: Benchmark,
+    protocols: Sequence[EvaluationProtocol],
+    rows: Mapping[str, Rows],
+    published: Sequence[PublishedRow],
+) -> None:
+    """Print our figures under each protocol below those that papers print, in percent, with sources and notes."""
     metrics = list(dict.fromkeys(metric for row in published for metric in row.percent))
-    table = Table(title=f"{benchmark.title}: published figures, each from its paper's own evaluator, and ours, in %")
+    sources = list(dict.fromkeys(row.source for row in published))
+    table = Table()
     table.add_column("model")
-    for metric in metrics:
+    for metric in (*metrics, "source"):
         table.add_column(metric, justify="right")
-    table.add_column("source")
-    for row in published:
-        cells = [f"{row.percent[metric]:g}" if metric in row.percent else "-" for metric in metrics]
-        table.add_row(row.model, *cells, row.source + (f" ({row.note})" if row.note else ""))
-    table.add_section()
+    for row, after in zip_longest(published, published[1:]):
+        cells = [f"{row.percent[metric]:.1f}" if metric in row.percent else "-" for metric in metrics]
+        ends = after is None or after.source != row.source
+        table.add_row(row.model, *cells, str(sources.index(row.source) + 1), end_section=ends)
     for protocol in protocols:
         means = protocol.means(rows[protocol.name])
         cells = [f"{100 * means[metric]:.1f}" if metric in means else "-" for metric in metrics]
-        table.add_row("this evaluation", *cells, f"protocol {protocol.name}", style="bold")
-    return table
+        table.add_row(f"this evaluation, {protocol.name}", *cells, "", style="bold")
+    console.print(f"[bold]{benchmark.title}[/bold]: what papers print, each by its own evaluator, and ours, in %")
+    console.print(table)
+    for number, source in enumerate(sources, start=1):
+        console.print(f"{number}: {source}", highlight=False)
+    for note in dict.fromkeys(row.note for row in published if row.note):
+        models = [f"{row.model} ({sources.index(row.source) + 1})" for row in published if row.note == note]
+        console.print(f"{', '.join(models)}: {note}", highlight=False)
 
 
 def tell_unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> None:
@@ -262,13 +275,16 @@ def _by_name(protocols: Sequence[EvaluationProtocol]) -> dict[str, EvaluationPro
     return {protocol.name: protocol for protocol in protocols}
 
 
-def _check_scored(questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:
-    """Refuse at once what scoring would refuse after hours of answers, and ids that stand twice."""
-    ids = [truth.id for truth in questions.values()]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"two questions have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
-    for protocol in protocols:
-        for truth in questions.values():
-            if truth.task not in protocol.tasks:
-                known = ", ".join(protocol.tasks)
-                raise ValueError(f"{truth.id!r} is of task {truth.task!r}: protocol {protocol.name} scores {known}")
+def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:
+    """Refuse at once what scoring would refuse after hours of answers, by scoring an empty answer to each question.
+
+    Raises:
+        ValueError: an id that stands twice, a task that a protocol does not score, or a truth that lacks what it needs.
+    """
+    counts = Counter(truth.id for truth in questions.values())
+    if doubled := [id_ for id_, count in counts.items() if count > 1]:
+        raise ValueError(f"two questions have the id {doubled[0]!r}")
+    for index in questions:
+        nothing = case_of_question(shards, index, NOTHING_SAID, repair=None)
+        for protocol in protocols:
+            protocol.row(nothing)

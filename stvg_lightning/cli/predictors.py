@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -18,7 +18,7 @@ from stvg_lightning.cli.recipe import Recipe, SpatialChoice, bind_recipe, load_v
 from stvg_lightning.cli.scoring import Read, answer_of, reader_of
 from stvg_lightning.cli.stages.stage import BASE, Run
 from stvg_lightning.data.video import VideoSampling
-from stvg_lightning.evaluation.guesses import ConstantGuess
+from stvg_lightning.evaluation.guesses import ConstantGuess, GuessedSpan
 from stvg_lightning.evaluation.predictor import Predictor
 from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained, spatial_folder
 from stvg_lightning.models.loading import PROMPT_FILE, Dtype, VideoLanguageModel, model_folder
@@ -31,6 +31,7 @@ from stvg_lightning.rollouts.preparation import Encoder, Preparation
 from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.rollouts.two_stage import Completes, TwoStagePredictor
 from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 Kind = Literal["constant", "file", "endpoint", "recipe", "model"]
@@ -241,10 +242,7 @@ def check_options(options: Namespace) -> None:
     """
     kind = kind_of(options)
     if kind == "constant":
-        ConstantGuess(options.predictor[0].removeprefix(CONSTANT))
-    for file in (options.recipe, Path(options.predictor[0]) if kind in ("file", "recipe") else None):
-        if file is not None and not file.is_file():
-            raise FileNotFoundError(f"there is no file {file}")
+        check_choice("guess", options.predictor[0].removeprefix(CONSTANT), get_args(GuessedSpan))
     for name, kinds in OPTION_KINDS.items():
         if getattr(options, name) not in (None, False) and kind not in kinds:
             flag = f"--{name.replace('_', '-')}"
@@ -253,6 +251,9 @@ def check_options(options: Namespace) -> None:
         raise ValueError("an endpoint needs --model: the name that the server knows the model by")
     if options.coordinates and not options.two_stage:
         raise ValueError("--coordinates is for --two-stage: else the answer language tells what boxes are counted in")
+    for file in (options.recipe, Path(options.predictor[0]) if kind in ("file", "recipe") else None):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"there is no file {file}")
 
 
 OPTION_KINDS: Mapping[str, tuple[Kind, ...]] = {

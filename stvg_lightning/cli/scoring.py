@@ -45,7 +45,7 @@ def score_files(options: Namespace) -> int:
         print(json.dumps(means | ({MISSING: missing} if missing else {}), allow_nan=False))
         return 0
     for protocol in protocols:
-        Console().print(protocol_table(protocol, rows[protocol.name]))
+        print_scores(Console(), protocol, rows[protocol.name])
     if missing:
         ids = ", ".join(missing[:SHOWN_IDS]) + (", ..." if len(missing) > SHOWN_IDS else "")
         print(f"{len(missing)} of {num_truths} truths have no prediction and count 0: {ids}")
@@ -87,15 +87,16 @@ def write_rows(file: Path, rows: Mapping[str, Rows]) -> None:
                 out.write(json.dumps({"protocol": protocol, **row}, allow_nan=False) + "\n")
 
 
-def protocol_table(protocol: EvaluationProtocol, rows: Rows) -> Table:
-    """Metrics in percent with their 95 % intervals, for people."""
-    table = Table(title=f"{protocol.name}: {protocol.summary}", title_justify="left")
+def print_scores(console: Console, protocol: EvaluationProtocol, rows: Rows) -> None:
+    """Print what a protocol is, and its metrics in percent with their 95 % intervals."""
+    console.print(f"[bold]{protocol.name}[/bold]: {protocol.summary}")
+    table = Table()
     for column, side in (("metric", "left"), ("%", "right"), ("95 % interval", "right"), ("questions", "right")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     for metric, (interval, num_rows) in protocol.intervals(rows).items():
         low, high = 100 * interval.low, 100 * interval.high
         table.add_row(metric, f"{100 * interval.mean:.2f}", f"{low:.2f} to {high:.2f}", str(num_rows))
-    return table
+    console.print(table)
 
 
 def reader_of(options: Namespace) -> Read:

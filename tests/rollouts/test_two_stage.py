@@ -1,4 +1,4 @@
-"""The two-stage baseline: which frames are asked about, what becomes of their boxes, with a scripted and a real model."""
+"""The two-stage baseline: which frames are asked about, and what becomes of their boxes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def test_boxes_between_frames_by_hand() -> None:
     assert set(filled) == set(range(9, 17))
 
 
-def test_a_real_model_is_asked_about_single_frames(model: VideoLanguageModel, world_samples: tuple[Sample, ...]) -> None:
+def test_a_real_model_is_asked_about_single_frames(
+    model: VideoLanguageModel, world_samples: tuple[Sample, ...]
+) -> None:
     preparation = Preparation(model.encoder, SAMPLING, Markers(draw=False), id_span)
     predictor = ModelPredictor(model, preparation, Sampling(4, temperature=0.0))
     asked = replace(world_samples[0], truth=replace(world_samples[0].truth, task="spatial"))
