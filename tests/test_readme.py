@@ -49,7 +49,9 @@ def test_the_two_commands_stand_alone_in_a_block(command: str) -> None:
 @pytest.mark.parametrize("command", shell_commands())
 def test_every_stvg_command_parses(command: str) -> None:
     options = _parser().parse_args(shlex.split(command)[1:])
-    for recipe in getattr(options, "recipe", None) or []:
+    named = getattr(options, "recipe", None) or []
+    asked = [word for word in getattr(options, "predictor", []) if word.endswith(".yaml")]
+    for recipe in [*([str(named)] if isinstance(named, Path) else named), *asked]:
         file = recipe.partition("=")[0] if "=" in recipe else recipe
         assert "=" in recipe or file in MADE_BY_THE_READER or (ROOT / file).is_file(), recipe
 

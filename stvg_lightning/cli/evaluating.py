@@ -71,6 +71,8 @@ def evaluate(options: Namespace) -> int:
         print(json.dumps({name: protocol.means(rows[name]) for name, protocol in _by_name(plan.protocols).items()}))
         return 0
     show(plan, rows, differences, options.ablations)
+    if plan.benchmark is not None:
+        tell_incomplete(plan.benchmark, len(plan.questions))
     tell_unanswered(answers, plan.questions)
     print(f"rows, scores and answers: {plan.folder}")
     return 0
@@ -235,7 +237,9 @@ def print_published(
     published: Sequence[PublishedRow],
 ) -> None:
     """Print our figures under each protocol below those that papers print, in percent, with sources and notes."""
-    metrics = list(dict.fromkeys(metric for row in published for metric in row.percent))
+    printed = {metric for row in published for metric in row.percent}
+    metrics = [m for m in dict.fromkeys(m for protocol in protocols for m in protocol.metrics) if m in printed]
+    metrics += sorted(printed.difference(metrics))
     sources = list(dict.fromkeys(row.source for row in published))
     table = Table()
     table.add_column("model")
@@ -256,6 +260,15 @@ def print_published(
     for note in dict.fromkeys(row.note for row in published if row.note):
         models = [f"{row.model} ({sources.index(row.source) + 1})" for row in published if row.note == note]
         console.print(f"{', '.join(models)}: {note}", highlight=False)
+
+
+def tell_incomplete(benchmark: Benchmark, num_questions: int) -> None:
+    """Say that a score is not the benchmark's, where the shards hold fewer questions than papers score."""
+    if benchmark.num_questions is not None and num_questions < benchmark.num_questions:
+        print(
+            f"these shards hold {num_questions} of the {benchmark.num_questions} questions of {benchmark.title} that "
+            "papers score: the figures are not the benchmark's (the shards' report.json says what was dropped)"
+        )
 
 
 def tell_unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> None:

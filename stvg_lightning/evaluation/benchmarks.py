@@ -23,6 +23,7 @@ class Benchmark:
         build: what `stvg shards build` is told, beside the places of annotations and videos.
         protocols: whose evaluators score it.
         tasks: the tasks of its questions; others in the same shards are left out.
+        num_questions: how many questions papers score, where that is known: fewer are another benchmark.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Benchmark:
     build: str
     protocols: tuple[str, ...]
     tasks: tuple[Task, ...]
+    num_questions: int | None = None
 
     @property
     def folder(self) -> str:
@@ -44,19 +46,21 @@ class Benchmark:
         return " ".join(["stvg shards build --format", form, places, "--out", self.folder, *keys])
 
 
-def _temporal(name: str, title: str, build: str) -> Benchmark:
-    return Benchmark(name, title, build, TIME_PROTOCOLS, ("temporal",))
+def _temporal(name: str, title: str, build: str, num_questions: int | None = None) -> Benchmark:
+    return Benchmark(name, title, build, TIME_PROTOCOLS, ("temporal",), num_questions)
 
 
-def _hcstvg(version: str, split: str) -> Benchmark:
+def _hcstvg(version: str, split: str, num_questions: int) -> Benchmark:
     protocols = ("tubedetr_hcstvg", "cgstvg_hcstvg", "stvg_r1", "hcstvg", "canonical", "volume")
-    return Benchmark(f"hcstvg_{version}", f"HCSTVG-{version} {split}", f"hcstvg_{version}", protocols, ("stvg",))
+    title = f"HCSTVG-{version} {split}"
+    return Benchmark(f"hcstvg_{version}", title, f"hcstvg_{version}", protocols, ("stvg",), num_questions)
 
 
-def _vidstg(kind: str) -> Benchmark:
+def _vidstg(kind: str, num_questions: int) -> Benchmark:
     build = f"vidstg kinds={kind} crop=true trajectories=TRAJECTORIES"
     protocols = ("tubedetr_vidstg", "cgstvg_vidstg", "canonical", "volume")
-    return Benchmark(f"vidstg_{kind}", f"VidSTG test, {kind} sentences", build, protocols, ("stvg",))
+    title = f"VidSTG test, {kind} sentences"
+    return Benchmark(f"vidstg_{kind}", title, build, protocols, ("stvg",), num_questions)
 
 
 def _refcoco(name: str, title: str, split_by: str) -> Benchmark:
@@ -67,15 +71,15 @@ def _refcoco(name: str, title: str, split_by: str) -> Benchmark:
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
-        _hcstvg("v1", "test"),
-        _hcstvg("v2", "val"),
-        _vidstg("declarative"),
-        _vidstg("interrogative"),
-        Benchmark("st_align_stvg", "ST-Align STVG", "st_align", ("llava_st", "canonical"), ("stvg",)),
-        Benchmark("st_align_svg", "ST-Align SVG", "st_align", ("llava_st", "canonical"), ("spatial",)),
-        _temporal("charades_sta", "Charades-STA test", "charades_sta"),
+        _hcstvg("v1", "test", 1160),
+        _hcstvg("v2", "val", 2000),
+        _vidstg("declarative", 4610),
+        _vidstg("interrogative", 5693),
+        Benchmark("st_align_stvg", "ST-Align STVG", "st_align", ("llava_st", "canonical"), ("stvg",), 2000),
+        Benchmark("st_align_svg", "ST-Align SVG", "st_align", ("llava_st", "canonical"), ("spatial",), 2000),
+        _temporal("charades_sta", "Charades-STA test", "charades_sta", 3720),
         _temporal("activitynet", "ActivityNet Captions", "activitynet_captions"),
-        _temporal("tvgbench", "TVGBench", "tvgbench"),
+        _temporal("tvgbench", "TVGBench", "tvgbench", 800),
         Benchmark("mevis", "MeViS", "mevis fps=FPS", ("mevis",), ("spatial",)),
         Benchmark("sti_bench", "STI-Bench", "sti_bench", ("sti_bench",), ("choice",)),
         _refcoco("refcoco", "RefCOCO", "unc"),

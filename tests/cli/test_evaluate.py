@@ -177,6 +177,7 @@ def test_a_benchmark_takes_its_tasks_and_protocols_and_shows_published_figures(
     assert (
         "Time-R1" in out and "78.1" in out and "this evaluation" in out and "STVG-R1 (arXiv:2602.11730), Table 4" in out
     )
+    assert "these shards hold 2 of the 3720 questions of Charades-STA test" in out
     assert "holds no question of the tasks choice" in stvg(*command, "--benchmark", "sti_bench").message
     assert "is of task 'temporal': protocol hcstvg scores stvg" in stvg(*command, "--protocol", "hcstvg").message
 
