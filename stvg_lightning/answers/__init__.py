@@ -1,6 +1,6 @@
 """Floor 1: the languages models answer in, each with `instruction`, `write` and `read`."""
 
-from stvg_lightning.answers import choice, id_span, timesteps
+from stvg_lightning.answers import choice, graph, id_span, time_pair, timesteps
 from stvg_lightning.answers.answer import Answer, BoxLists
 from stvg_lightning.answers.box_chain import BoxChain
 from stvg_lightning.answers.coordinates import Coordinates
@@ -21,8 +21,10 @@ __all__ = [
     "MarkerKind",
     "View",
     "choice",
+    "graph",
     "id_span",
     "label_of",
     "object_id_of",
+    "time_pair",
     "timesteps",
 ]

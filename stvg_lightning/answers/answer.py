@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stvg_lightning.tubes import Box, Rle, Span, Tube
 from stvg_lightning.tubes.grid import IndexSpan, TimeGrid
+from stvg_lightning.tubes.scene_graph import SceneGraph
 
 WrittenBoxes = tuple[tuple[int, Box], ...]
 """Index on a grid and box in pixels of the original frame, in the order written; an index may stand twice."""
@@ -49,6 +50,7 @@ class Answer:
         problems: one sentence for each thing that could not be read.
         box_lists: what a language with lists of boxes read, as it was written.
         masks: predicted frame -> mask of all that is meant, for predictions that come with masks.
+        graph: the scene graph in the thought, for languages that ask for one.
     """
 
     text: str
@@ -61,6 +63,7 @@ class Answer:
     box_lists: BoxLists | None = None
     names_objects: bool = True
     masks: Mapping[int, Rle] | None = None
+    graph: SceneGraph | None = None
 
 
 def first_of_each(boxes: WrittenBoxes) -> dict[int, Box]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from stvg_lightning.answers import AnswerLanguage
-from stvg_lightning.rewards import WeightedSum, load_term
+from stvg_lightning.rewards import OnTasks, WeightedSum, load_term
 from stvg_lightning.rewards.loading import load_file, load_object
 
 USE = "use"
@@ -137,7 +137,7 @@ def _component(annotation: Any, value: Mapping[str, Any], where: str) -> Any:
 
 
 def _rewards(value: Any, where: str) -> WeightedSum:
-    """A table of reward terms: name -> path, or name -> {use: path, weight: number, the term's own options}."""
+    """A table of reward terms: name -> path, or name -> {use: path, weight, tasks, the term's own options}."""
     terms = {}
     for name, entry in _mapping(value, where).items():
         place = f"{where}.{name}"
@@ -150,9 +150,11 @@ def _rewards(value: Any, where: str) -> WeightedSum:
                 "changes a term named by its path alone names the path again"
             )
         weight = _plain(float, options.pop("weight", 1.0), f"{place}.weight")
+        tasks = bind(tuple[str, ...] | None, options.pop("tasks", None), f"{place}.tasks")
         path = _text(options.pop(USE), f"{place}.{USE}")
         try:
-            terms[name] = (load_term(path, options, partial(_term, where=place)), weight)
+            term = load_term(path, options, partial(_term, where=place))
+            terms[name] = (term if tasks is None else OnTasks(term, tasks), weight)
         except ValueError as error:
             raise RecipeError(f"{place}: {error}") from error
     try:

@@ -10,7 +10,6 @@ from stvg_lightning.evaluation.masks import boundary_accuracy, region_similarity
 from stvg_lightning.evaluation.metrics import (
     ground_truth_video_iou,
     recall_at,
-    relative_accuracy,
     spatial_iou,
     temporal_iou_frames,
     video_iou,
@@ -53,7 +52,6 @@ __all__ = [
     "predicted_tube",
     "recall_at",
     "region_similarity",
-    "relative_accuracy",
     "score_answer",
     "score_case",
     "spatial_iou",

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, shared_span, union_size
 from stvg_lightning.tubes import span_iou
 
-RELATIVE_TOLERANCES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
-"""How far a number may be off, as a share of the true one (VSI-Bench, arXiv 2412.14171)."""
-
 
 def temporal_iou_frames(predicted_frames: FrameSpan, true_frames: FrameSpan) -> float:
     """tIoU: frames in both spans over frames in either.
@@ -113,24 +110,3 @@ def recall_at(values: Sequence[float], threshold: float) -> float:
     if len(values) == 0:
         raise ValueError("recall needs at least one value")
     return sum(value > threshold for value in values) / len(values)
-
-
-def relative_accuracy(answered: float, true: float) -> float:
-    """Mean relative accuracy of a number: the share of ten tolerances, 50 % down to 5 %, within which it lies.
-
-    Args:
-        answered: any finite number.
-        true: the right one. Where it is 0, only 0 is right.
-
-    Returns:
-        One of 0, 0.1, ..., 1 (VSI-Bench, arXiv 2412.14171).
-
-    Example:
-        >>> relative_accuracy(9.0, 10.0)
-        0.9
-    """
-    if true == 0:
-        return float(answered == 0)
-    off = abs(answered - true) / abs(true)
-    # 1e-9 absorbs the binary rounding of shares such as 0.1.
-    return sum(off <= tolerance + 1e-9 for tolerance in RELATIVE_TOLERANCES) / len(RELATIVE_TOLERANCES)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.answers.questions import chosen_letter, stated_number
+from stvg_lightning.answers.questions import chosen_letter, relative_accuracy, stated_number
 from stvg_lightning.evaluation.case import Case
 from stvg_lightning.evaluation.metrics import (
     ground_truth_video_iou,
-    relative_accuracy,
     spatial_iou,
     temporal_iou_frames,
     video_iou,

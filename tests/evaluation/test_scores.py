@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stvg_lightning.answers import Answer, View, id_span
+from stvg_lightning.answers.questions import relative_accuracy
 from stvg_lightning.evaluation import (
     METRICS,
     compare_tubes,
@@ -17,7 +18,6 @@ from stvg_lightning.evaluation import (
     missing_parts,
     predicted_tube,
     recall_at,
-    relative_accuracy,
     score_answer,
     spatial_iou,
     summarise,
