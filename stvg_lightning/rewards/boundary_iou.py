@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import reward
-from stvg_lightning.rewards.temporal_iou import TASKS_WITH_TIMES
+from stvg_lightning.rewards.temporal_iou import asked_span
 from stvg_lightning.tubes import Truth, span_iou
 
 
@@ -21,13 +21,12 @@ def boundary_iou(answer: Answer, truth: Truth) -> float | None:
     Raises:
         ValueError: a truth of such a task without a span.
     """
-    if truth.task not in TASKS_WITH_TIMES:
+    true = asked_span(truth)
+    if true is None:
         return None
-    if truth.span_seconds is None:
-        raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no span_frames")
     if answer.span_seconds is None:
         return 0.0
-    overlap = span_iou(answer.span_seconds, truth.span_seconds)
-    for answered, true in zip(answer.span_seconds, truth.span_seconds):
-        overlap *= max(0.0, 1 - abs(answered - true) / truth.duration_seconds)
+    overlap = span_iou(answer.span_seconds, true)
+    for answered, meant in zip(answer.span_seconds, true):
+        overlap *= max(0.0, 1 - abs(answered - meant) / truth.duration_seconds)
     return overlap

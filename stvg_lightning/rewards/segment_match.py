@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import reward
-from stvg_lightning.rewards.temporal_iou import TASKS_WITH_TIMES
+from stvg_lightning.rewards.temporal_iou import asked_span
 from stvg_lightning.tubes import Span, Truth, span_iou
 from stvg_lightning.tubes.spans import span_intersection, span_length
 
@@ -21,12 +21,11 @@ def segment_match(answer: Answer, truth: Truth) -> float | None:
     Raises:
         ValueError: a truth of such a task without a span.
     """
-    if truth.task not in TASKS_WITH_TIMES:
+    true = asked_span(truth)
+    if true is None:
         return None
-    if truth.span_seconds is None:
-        raise ValueError(f"truth {truth.id!r} of task {truth.task!r} has no span_frames")
     answered = [] if answer.span_seconds is None else [answer.span_seconds]
-    return global_match(answered, [truth.span_seconds]) + local_match(answered, [truth.span_seconds])
+    return global_match(answered, [true]) + local_match(answered, [true])
 
 
 def global_match(predicted: Sequence[Span], true: Sequence[Span]) -> float:
