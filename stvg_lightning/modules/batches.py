@@ -19,10 +19,10 @@ from stvg_lightning.tubes import Truth
 class GroundingBatch:
     """Questions as a model reads them, with their truths and gold answers (None unless every truth has one).
 
-    `number` counts the batches of a process from 0, `epoch` the passes over the shards; both are the
-    same however often the training was interrupted. `decode_seconds` is how long the training waited for it: what of
-    decoding its videos was not done ahead. `encoded_videos` are files or their paths, for a model that reads frames
-    of its own.
+    `number` counts the batches of a process from 0, `epoch` the passes over the shards, whose first batch was number
+    `epoch_start`; all are the same however often the training was interrupted. `decode_seconds` is how long the
+    training waited for it: what of decoding its videos was not done ahead. `encoded_videos` are files or their paths,
+    for a model that reads frames of its own.
     """
 
     prompts: PromptBatch
@@ -33,6 +33,7 @@ class GroundingBatch:
     number: int = 0
     epoch: int = 0
     decode_seconds: float = 0.0
+    epoch_start: int = 0
 
     def __len__(self) -> int:
         return len(self.truths)
@@ -72,6 +73,7 @@ class GroundingBatch:
             None if self.encoded_videos is None else self.encoded_videos[questions],
             self.number,
             self.epoch,
+            epoch_start=self.epoch_start,
         )
 
     def sampling_seeds(self, seed: int) -> list[int]:

@@ -218,6 +218,35 @@ class WeightedSum:
             rewarded.append(RewardedAnswer(terms, float(total), notes))
         return rewarded
 
+    def share(self, rewarded: RewardedAnswer, term: str | None = None) -> float:
+        """What an answer earned, as a share of what it could: 0 is the least, 1 the most.
+
+        Args:
+            rewarded: from `score`.
+            term: the term whose value counts; None takes the total of the terms that apply.
+
+        Raises:
+            ValueError: a term that does not exist or does not apply, or no term that applies.
+
+        Example:
+            >>> @reward
+            ... def short(answer, truth):
+            ...     return len(answer.text) < 5
+            >>> WeightedSum({"short": (short, 0.5)}).share(RewardedAnswer({"short": 1.0}, 0.5))
+            1.0
+        """
+        if term is not None and term not in self.terms:
+            raise ValueError(f"there is no reward term {term!r}: the terms are {', '.join(self.terms)}")
+        names = [name for name, value in rewarded.terms.items() if value is not None and term in (None, name)]
+        if not names:
+            raise ValueError(f"{'no term' if term is None else f'term {term!r} does not apply, and no other'} counts")
+        least = most = earned = 0.0
+        for name in names:
+            found, weight = self.terms[name]
+            ends = sorted((weight * found.low, weight * found.high))
+            least, most, earned = least + ends[0], most + ends[1], earned + weight * float(rewarded.terms[name] or 0.0)
+        return min(1.0, max(0.0, (earned - least) / (most - least))) if most > least else 0.0
+
     def check_earnable(self, nothing_said: Answer, markers_are_drawn: bool) -> None:
         """Refuse terms that no answer can earn.
 

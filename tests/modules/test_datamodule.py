@@ -31,7 +31,7 @@ def stream(
     model: VideoLanguageModel, shards: Path, loading: Loading, num_done: int = 0, place: Place | None = None
 ) -> EndlessBatches:
     data = GroundingData(shards, preparation_of(model), loading)
-    data.load_state_dict({"num_done": num_done})
+    data.load_state_dict({"num_done": num_done, "epoch": 0, "epoch_start": 0})
     data.trainer = place
     return data.train_dataloader()
 

@@ -175,7 +175,8 @@ def test_a_checkpoint_holds_only_what_is_trained(
     run(module, world_shards, tmp_path, 6, 0, 2)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=False)
     assert checkpoint["state_dict"] and all("lora_" in name for name in checkpoint["state_dict"])
-    assert checkpoint["GroundingData"] == {"num_done": 6} and checkpoint["global_step"] == 6
+    assert checkpoint["GroundingData"] == {"num_done": 6, "epoch": 1, "epoch_start": 4}
+    assert checkpoint["global_step"] == 6
     num_trained = len(parameters_of(module))
     assert (tmp_path / "last.ckpt").stat().st_size < 5 * 4 * num_trained
 

@@ -1,5 +1,6 @@
 """The stages that recipes name, one class each; their fields are recipe keys."""
 
+from stvg_lightning.cli.stages.difficulty import EstimateDifficulty
 from stvg_lightning.cli.stages.evaluate import Evaluate
 from stvg_lightning.cli.stages.pretrain import TinyDetectorPretraining, TinyPretraining
 from stvg_lightning.cli.stages.rejection import RejectionSampling
@@ -12,6 +13,7 @@ from stvg_lightning.cli.stages.training import (
 )
 
 __all__ = [
+    "EstimateDifficulty",
     "Evaluate",
     "GroupRelativePolicyOptimization",
     "JointFineTuning",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,20 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows, prepared_batches
+from stvg_lightning.cli.stages.groups import AnsweredGroups
+from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows
 from stvg_lightning.cli.stages.stage import BASE, Run
-from stvg_lightning.cli.stages.training import preparation_of
 from stvg_lightning.data.shards import ShardFolder, WriteOptions, write_shards
-from stvg_lightning.models.adapters import load_trained
-from stvg_lightning.models.forward import encode_videos
-from stvg_lightning.models.prompts import collate_prompts
-from stvg_lightning.rollouts.in_process import InProcessSampler
-from stvg_lightning.rollouts.preparation import Example
 from stvg_lightning.rollouts.rejection import REASONS, KeepRules
 from stvg_lightning.rollouts.rollouts import Sampling
 from stvg_lightning.tubes import Truth
@@ -83,31 +76,9 @@ class RejectionSampling:
         write_shards(chosen, folder / KEPT, source, samples.manifest.licence, options)
 
     def _new_rows(self, run: Run, samples: ShardFolder, first: int) -> Iterator[Row]:
-        model = load_trained(run.model(self.start), run.recipe.model.dtype)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.network.to(device)
-        preparation = preparation_of(run, model)
-        sampler = InProcessSampler(model)
-        for examples in prepared_batches(samples, preparation, first, self.batch_size, self.num_workers, self.start):
-            good = [example for example in examples if isinstance(example, Example)]
-            texts: list[str] = []
-            if good:
-                with torch.no_grad():
-                    prompts = collate_prompts([example.prompt for example in good], model.pad_token_id).to(device)
-                    features = encode_videos(model.network, prompts)
-                    seeds = [zlib.crc32(f"{run.recipe.seed}:{example.truth.id}".encode()) for example in good]
-                    group = self.samples_per_question
-                    texts = sampler.sample(prompts, features, group, self.sampling, seeds).texts
-            groups = iter(
-                texts[i : i + self.samples_per_question] for i in range(0, len(texts), self.samples_per_question)
-            )
-            first += len(examples)
-            for example in examples:
-                if isinstance(example, Example):
-                    answers = [preparation.read(text, example.truth) for text in next(groups)]
-                    yield judged_row(answers, example.truth, self.rules)
-                else:
-                    yield {SKIPPED: example}
+        groups = AnsweredGroups(self.start, self.samples_per_question, self.sampling, self.batch_size, self.num_workers)
+        for example, answers in groups.of(run, samples, first):
+            yield {SKIPPED: example} if isinstance(example, str) else judged_row(answers, example.truth, self.rules)
 
 
 def judged_row(answers: Sequence[Answer], truth: Truth, rules: KeepRules) -> Row:

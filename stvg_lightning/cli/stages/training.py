@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import torch
 
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, OWN, Run, stage_seconds
+from stvg_lightning.data.difficulty import read_difficulties, write_difficulties
+from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.models.adapters import (
     SPATIAL_FOLDER,
     AdaptedModel,
@@ -19,9 +21,11 @@ from stvg_lightning.models.adapters import (
     spatial_folder,
 )
 from stvg_lightning.models.spatial_grounding import DetectorLora, SpatialGrounder, adapt_detector, load_spatial
+from stvg_lightning.modules.callbacks.difficulty_refresh import DifficultyRefresh
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
 from stvg_lightning.modules.collecting import Collector
 from stvg_lightning.modules.datamodule import GroundingData, Loading
+from stvg_lightning.modules.difficulty import ControlledDifficulty, DifficultySampler
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization, check_at_least_one
@@ -159,6 +163,7 @@ class GroupRelativePolicyOptimization:
         start: `base`, or the stage whose model to begin with; that model is the reference policy.
         discriminator: which spatial grounding module the rewards' boxes are from, where a reward looks at them; see
             `grounder_of`.
+        difficulty: which questions each epoch has, by what rollouts earned with them; None takes all.
         machine: devices and precision.
         checkpoint_every_steps: optimiser steps between two checkpoints.
     """
@@ -174,6 +179,7 @@ class GroupRelativePolicyOptimization:
     lora: Lora = field(default_factory=Lora)
     start: str = BASE
     discriminator: str = OWN
+    difficulty: ControlledDifficulty | None = None
     machine: Machine = field(default_factory=Machine)
     checkpoint_every_steps: int = 20
 
@@ -192,7 +198,8 @@ class GroupRelativePolicyOptimization:
         needs_boxes = run.recipe.rewards.needs_discriminator
         discriminator = discriminator_of(run, adapted.model, self.discriminator, self.start) if needs_boxes else None
         preparation = preparation_of(run, adapted.model)
-        data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run))
+        sampler = self._sampler(run)
+        data = GroundingData(run.path(self.shards), preparation, seeded(self.loading, run), sampler)
         settings = seeded(self.settings, run)
         collector = Collector(
             adapted,
@@ -207,9 +214,27 @@ class GroupRelativePolicyOptimization:
         updates = self.settings.updates_per_rollout
         every = checkpoint_interval(self.checkpoint_every_steps, updates)
         steps = Steps(self.settings.max_rollouts * updates, every)
-        trainer = fit(module, data, folder, self.machine, steps, [RolloutLog(folder)])
+        callbacks: list[RolloutLog | DifficultyRefresh] = [RolloutLog(folder)]
+        if self.difficulty is not None and sampler is not None:
+            callbacks.append(DifficultyRefresh(sampler, self.difficulty.reward))
+        trainer = fit(module, data, folder, self.machine, steps, callbacks)
         if trainer.is_global_zero:
             save_adapted(adapted, folder / "model", run.model(self.start))
+            if sampler is not None:
+                write_difficulties(folder / "difficulty.jsonl", sampler.known())
+
+    def _sampler(self, run: Run) -> DifficultySampler | None:
+        """What chooses the questions of each epoch; None where all are taken.
+
+        Raises:
+            FileNotFoundError: no estimates there.
+            ValueError: estimates of other shards.
+        """
+        if self.difficulty is None:
+            return None
+        estimates = read_difficulties(run.path(self.difficulty.estimates))
+        ids = ShardFolder(run.path(self.shards)).ids()
+        return DifficultySampler(self.difficulty.control, estimates, ids, run.recipe.seed)
 
 
 def seeded(settings: Seeded, run: Run) -> Seeded:

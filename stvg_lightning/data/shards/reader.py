@@ -75,6 +75,10 @@ class ShardFolder:
         place, record = self._read_record(index, only=("json", "masks.json"))
         return record_to_sample(record, place, with_video=False)
 
+    def ids(self) -> dict[int, str]:
+        """Number of a sample -> its id, of all that can be read."""
+        return {index: id_ for id_, index in self._index_of_id.items()}
+
     def of_id(self, id_: str) -> Sample:
         """The sample of an id.
 
@@ -182,6 +186,7 @@ class ShardStream(IterableDataset):
         self._seed, self._shuffle, self._max_bad_share = seed, shuffle, max_bad_share
         self._rank, self._world_size, self._transform = rank, world_size, transform
         self._batch_size = 1
+        self._chosen: NDArray[np.int64] | None = None
         # Epoch and first place, in shared memory: workers that outlive an epoch must see them change.
         self._epoch_and_start = torch.zeros(2, dtype=torch.int64).share_memory_()
 
@@ -200,9 +205,26 @@ class ShardStream(IterableDataset):
                 times batch size times `world_size`. Places count bad samples too, so after bad ones
                 this repeats as many samples and loses none.
         """
-        if not 0 <= sample_index <= len(self.folder):
-            raise ValueError(f"sample_index {sample_index} must lie in 0 to {len(self.folder)}")
+        if not 0 <= sample_index <= self.num_places:
+            raise ValueError(f"sample_index {sample_index} must lie in 0 to {self.num_places}")
         self._epoch_and_start[1] = sample_index
+
+    def choose(self, indices: NDArray[np.int64] | None) -> None:
+        """Go through some of the samples alone, or through all again.
+
+        Choose before an epoch begins: workers are told when they start.
+
+        Args:
+            indices: numbers of samples, each once; None is all of them.
+        """
+        if indices is not None and (len(indices) == 0 or len(np.unique(indices)) < len(indices)):
+            raise ValueError(f"at least one sample must be chosen, and each once; these are {len(indices)}")
+        self._chosen = indices
+
+    @property
+    def num_places(self) -> int:
+        """How many samples an epoch has, over all ranks."""
+        return len(self.folder) if self._chosen is None else len(self._chosen)
 
     def set_batch_size(self, batch_size: int) -> None:
         """Tell the DataLoader's batch size: its batches then come in the epoch's order with any number of workers.
@@ -215,11 +237,12 @@ class ShardStream(IterableDataset):
         self._batch_size = batch_size
 
     def order(self) -> NDArray[np.int64]:
-        """The numbers of all samples, in the order of the chosen epoch."""
+        """The numbers of the samples, of all or of those that were chosen, in the order of the chosen epoch."""
+        samples = np.arange(len(self.folder), dtype=np.int64) if self._chosen is None else self._chosen
         if not self._shuffle:
-            return np.arange(len(self.folder), dtype=np.int64)
+            return samples
         generator = np.random.default_rng([self._seed, int(self._epoch_and_start[0])])
-        return generator.permutation(len(self.folder)).astype(np.int64)
+        return samples[generator.permutation(len(samples))]
 
     def __len__(self) -> int:
         """How many samples this rank has still to see in the epoch, bad ones included."""
@@ -239,10 +262,10 @@ class ShardStream(IterableDataset):
         """This rank's places in the epoch's order, from the chosen start on."""
         start = int(self._epoch_and_start[1])
         first = start + (self._rank - start) % self._world_size
-        return np.arange(first, len(self.folder), self._world_size, dtype=np.int64)
+        return np.arange(first, self.num_places, self._world_size, dtype=np.int64)
 
     def _read(self, indices: NDArray[np.int64]) -> Iterator[Any]:
-        bad = _BadSamples(self._max_bad_share, len(indices), len(self.folder))
+        bad = _BadSamples(self._max_bad_share, len(indices), self.num_places)
         for num_seen, index in enumerate(indices.tolist(), start=1):
             place = ""
             try:

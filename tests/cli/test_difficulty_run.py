@@ -1,0 +1,76 @@
+"""A run with difficulty control: estimates, a training that chooses by them, and the same after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stvg_lightning.data.difficulty import read_difficulties
+
+CONTROLLED = """
+name: controlled
+stages:
+  sft: null
+  estimate:
+    use: stvg_lightning.cli.stages.EstimateDifficulty
+    shards: run/shards/train
+    samples_per_question: 3
+    sampling: {max_new_tokens: 8}
+    reward: own
+    num_workers: 0
+  grpo:
+    start: base
+    difficulty:
+      estimates: run/estimate/difficulty.jsonl
+      reward: own
+      control: {up_to: 1.0, least_spread: 0.0, num_questions: 4}
+  evaluate: null
+  report: null
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(recipe_files: tuple[Path, Path]) -> tuple[Path, ...]:
+    overlay = recipe_files[1].parent / "controlled.yaml"
+    # Stages keep the order of the files: the estimate must come before GRPO.
+    quickstart = recipe_files[0].read_text()
+    before = CONTROLLED[CONTROLLED.index("  estimate:") : CONTROLLED.index("  grpo:")]
+    first = recipe_files[1].parent / "quickstart_with_estimate.yaml"
+    first.write_text(quickstart.replace("\n  grpo:\n", "\n" + before + "\n  grpo:\n", 1))
+    overlay.write_text(CONTROLLED.replace(before, ""))
+    return first, recipe_files[1], overlay
+
+
+@pytest.fixture(scope="module")
+def run_folder(recipe: tuple[Path, ...]) -> Path:
+    from stvg_lightning.cli.main import main
+
+    assert main(["run", *map(str, recipe)]) == 0
+    return recipe[1].parent / "runs" / "controlled"
+
+
+def test_a_run_estimates_and_trains_on_what_was_chosen(run_folder: Path) -> None:
+    before = read_difficulties(run_folder / "estimate" / "difficulty.jsonl")
+    assert len(before) == 8 and all(each.num_rollouts == 3 for each in before.values())
+    rows = [json.loads(line) for line in (run_folder / "grpo" / "rollouts.jsonl").read_text().splitlines()]
+    trained = {row["id"] for row in rows}
+    assert trained <= set(before) and len(trained) <= 8
+    after = read_difficulties(run_folder / "grpo" / "difficulty.jsonl")
+    assert after.keys() == before.keys()
+    last = {row["id"]: [r["terms"]["own"] for r in rows if r["id"] == row["id"]][-3:] for row in rows}
+    for id_, values in last.items():
+        assert after[id_].mean == pytest.approx(sum(values) / 3, abs=1e-9)
+    assert all(after[id_] == before[id_] for id_ in before if id_ not in trained)
+
+
+def test_wrong_estimates_are_told_at_once(recipe: tuple[Path, ...], run_folder: Path, stvg: Any) -> None:
+    copied = run_folder.parent / "copied"
+    shutil.copytree(run_folder, copied)
+    shutil.rmtree(copied / "grpo")
+    lines = (copied / "estimate" / "difficulty.jsonl").read_text().splitlines(keepends=True)
+    (copied / "estimate" / "difficulty.jsonl").write_text("".join(lines[:4]))
+    assert "4 of 8 samples have no difficulty estimate" in stvg("run", *recipe, "name=copied").message
