@@ -19,6 +19,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.cli.answering import collect_answers
 from stvg_lightning.cli.predictors import CONSTANT, check_options, identity_of, kind_of, model_of
 from stvg_lightning.cli.scoring import (
+    MISSING,
     NOTHING_SAID,
     SHOWN_IDS,
     Rows,
@@ -40,6 +41,7 @@ from stvg_lightning.tubes.jsonl import read_json_lines
 IDENTITY_FILE, ROWS_FILE, SCORES_FILE = "evaluation.json", "rows.jsonl", "scores.json"
 RUNS = Path("runs/evaluations")
 UNREAD = "the video cannot be read"
+UNREAD_VIDEOS = "unreadable_videos"
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,13 @@ def evaluate(options: Namespace) -> int:
     scores = scores_of(plan.protocols, rows)
     write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | differences, indent=2) + "\n")
     if options.json:
-        print(json.dumps({name: protocol.means(rows[name]) for name, protocol in _by_name(plan.protocols).items()}))
+        means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in plan.protocols}
+        print(json.dumps(means | unanswered(answers, plan.questions)))
         return 0
     show(plan, rows, differences, options.ablations)
     if plan.benchmark is not None:
         tell_incomplete(plan.benchmark, len(plan.questions))
-    tell_unanswered(answers, plan.questions)
+    tell_unanswered(unanswered(answers, plan.questions), len(plan.questions))
     print(f"rows, scores and answers: {plan.folder}")
     return 0
 
@@ -271,21 +274,20 @@ def tell_incomplete(benchmark: Benchmark, num_questions: int) -> None:
         )
 
 
-def tell_unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> None:
-    """Name the questions that count 0 since nothing was said to them, or nothing could be shown."""
-    for reason, ids in {
-        "have no prediction": [questions[i].id for i, a in answers.items() if a.problems == NOTHING_SAID.problems],
-        "have a video that cannot be read": [
-            questions[i].id for i, a in answers.items() if any(problem.startswith(UNREAD) for problem in a.problems)
-        ],
-    }.items():
-        if ids:
-            named = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
-            print(f"{len(ids)} of {len(questions)} questions {reason} and count 0: {named}")
+def unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> dict[str, list[str]]:
+    """The questions that count 0 since nothing was said to them, or nothing could be shown; kinds without any left out."""
+    missing = [index for index, answer in answers.items() if answer.problems == NOTHING_SAID.problems]
+    unread = [i for i, answer in answers.items() if any(problem.startswith(UNREAD) for problem in answer.problems)]
+    found = {MISSING: missing, UNREAD_VIDEOS: unread}
+    return {kind: [questions[index].id for index in indices] for kind, indices in found.items() if indices}
 
 
-def _by_name(protocols: Sequence[EvaluationProtocol]) -> dict[str, EvaluationProtocol]:
-    return {protocol.name: protocol for protocol in protocols}
+def tell_unanswered(found: Mapping[str, Sequence[str]], num_questions: int) -> None:
+    """Name them for people."""
+    reasons = {MISSING: "have no prediction", UNREAD_VIDEOS: "have a video that cannot be read"}
+    for kind, ids in found.items():
+        named = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+        print(f"{len(ids)} of {num_questions} questions {reasons[kind]} and count 0: {named}")
 
 
 def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:

@@ -78,6 +78,8 @@ def test_a_prediction_too_few_counts_zero_and_one_too_many_is_refused(shards: Pa
     printed = stvg("evaluate", file, "--shards", shards, "--out", tmp_path / "e")
     assert "1 of 6 questions have no prediction and count 0: " in printed.out
     assert_close(scores_of(tmp_path / "e")["canonical"]["id_accuracy"]["mean"], 5 / 6, atol=1e-9)
+    again = json.loads(stvg("evaluate", file, "--shards", shards, "--out", tmp_path / "e", "--json").out)
+    assert again["missing"] == [ShardFolder(shards).truth(5).id]
     file.write_text("".join(lines) + '{"id": "other", "text": ""}\n')
     assert (
         "'other' is not among the 6 truths"
