@@ -275,7 +275,7 @@ def tell_incomplete(benchmark: Benchmark, num_questions: int) -> None:
 
 
 def unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> dict[str, list[str]]:
-    """The questions that count 0 since nothing was said to them, or nothing could be shown; kinds without any left out."""
+    """Reason -> the questions that count 0 for it: nothing was said to them, or nothing could be shown."""
     missing = [index for index, answer in answers.items() if answer.problems == NOTHING_SAID.problems]
     unread = [i for i, answer in answers.items() if any(problem.startswith(UNREAD) for problem in answer.problems)]
     found = {MISSING: missing, UNREAD_VIDEOS: unread}
