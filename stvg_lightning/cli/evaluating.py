@@ -61,6 +61,8 @@ def evaluate(options: Namespace) -> int:
     console = Console(stderr=True)
     plan = plan_of(options)
     earlier = None if options.against is None else read_rows_by_protocol(options.against)
+    if earlier is not None:
+        check_comparable(earlier, plan, options.against)
     begin(plan)
     answers = collect_answers(options, plan.questions, plan.folder, console)
     cases = (case_of_question(plan.shards, index, answer, options.repair) for index, answer in answers.items())
@@ -183,17 +185,33 @@ def read_rows_by_protocol(place: Path) -> dict[str, Rows]:
     return found
 
 
+def check_comparable(earlier: Mapping[str, Rows], plan: Plan, place: Path) -> None:
+    """Refuse before anything is answered what could not be compared afterwards.
+
+    Raises:
+        ValueError: no protocol in common, or rows of other questions.
+    """
+    shared = [protocol.name for protocol in plan.protocols if protocol.name in earlier]
+    if not shared:
+        raise ValueError(f"--against {place} has rows of {', '.join(earlier)}, and none of the protocols asked for")
+    ids = {truth.id for truth in plan.questions.values()}
+    for name in shared:
+        if alone := sorted(ids ^ {row["id"] for row in earlier[name]}):
+            raise ValueError(
+                f"--against {place}: {len(alone)} questions are in one of the two evaluations only, such as {alone[0]!r}"
+            )
+
+
 def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: Plan, place: Path) -> dict[str, Any]:
     """`differences`: protocol -> metric -> ours less the earlier one's, over the same questions.
 
     Raises:
-        ValueError: no protocol in common, rows of other questions, or rows that lack a score.
+        ValueError: earlier rows that lack a score, or have it for other questions.
     """
-    shared = [protocol for protocol in plan.protocols if protocol.name in earlier]
-    if not shared:
-        raise ValueError(f"--against {place} has rows of {', '.join(earlier)}, and none of the protocols asked for")
     found: dict[str, Any] = {}
-    for protocol in shared:
+    for protocol in plan.protocols:
+        if protocol.name not in earlier:
+            continue
         try:
             intervals = protocol.differences(rows[protocol.name], earlier[protocol.name])
         except KeyError as error:

@@ -156,7 +156,7 @@ def test_an_earlier_evaluation_is_compared_question_by_question(shards: Path, tm
     lines = (first / "rows.jsonl").read_text().splitlines(keepends=True)
     (first / "rows.jsonl").write_text("".join(lines[:-1]))
     command = ("evaluate", better, "--shards", shards, "--out", second, "--against")
-    assert "1 ids are in one of the two only" in stvg(*command, first).message
+    assert "1 questions are in one of the two evaluations only" in stvg(*command, first).message
     assert "there are no rows" in stvg(*command, tmp_path).message
     (first / "rows.jsonl").write_text('{"id": "a", "protocol": "hcstvg"}\n')
     assert "none of the protocols asked for" in stvg(*command, first / "rows.jsonl").message
