@@ -8,22 +8,19 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.cli.answering import collect_answers
+from stvg_lightning.cli.evaluation_tables import UNREAD_VIDEOS, print_evaluation, tell_incomplete, tell_unanswered
 from stvg_lightning.cli.predictors import CONSTANT, check_options, identity_of, kind_of, model_of
 from stvg_lightning.cli.scoring import (
     MISSING,
     NOTHING_SAID,
-    SHOWN_IDS,
     Rows,
-    print_scores,
     score_cases,
     split_names,
     write_rows,
@@ -32,7 +29,6 @@ from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.evaluation import Case, case_of
 from stvg_lightning.evaluation.benchmarks import Benchmark, load_benchmark
 from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
-from stvg_lightning.evaluation.published import PublishedRow, published_on
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.files import write_atomically
@@ -41,7 +37,6 @@ from stvg_lightning.tubes.jsonl import read_json_lines
 IDENTITY_FILE, ROWS_FILE, SCORES_FILE = "evaluation.json", "rows.jsonl", "scores.json"
 RUNS = Path("runs/evaluations")
 UNREAD = "the video cannot be read"
-UNREAD_VIDEOS = "unreadable_videos"
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def evaluate(options: Namespace) -> int:
         means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in plan.protocols}
         print(json.dumps(means | unanswered(answers, plan.questions)))
         return 0
-    show(plan, rows, differences, options.ablations)
+    print_evaluation(plan.protocols, rows, differences.get("differences", {}), plan.benchmark, options.ablations)
     if plan.benchmark is not None:
         tell_incomplete(plan.benchmark, len(plan.questions))
     tell_unanswered(unanswered(answers, plan.questions), len(plan.questions))
@@ -197,9 +192,8 @@ def check_comparable(earlier: Mapping[str, Rows], plan: Plan, place: Path) -> No
     ids = {truth.id for truth in plan.questions.values()}
     for name in shared:
         if alone := sorted(ids ^ {row["id"] for row in earlier[name]}):
-            raise ValueError(
-                f"--against {place}: {len(alone)} questions are in one of the two evaluations only, such as {alone[0]!r}"
-            )
+            few = f"{len(alone)} questions are in one of the two evaluations only, such as {alone[0]!r}"
+            raise ValueError(f"--against {place}: {few}")
 
 
 def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: Plan, place: Path) -> dict[str, Any]:
@@ -225,87 +219,12 @@ def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: 
     return {"differences": found}
 
 
-def show(plan: Plan, rows: Mapping[str, Rows], differences: Mapping[str, Any], with_ablations: bool) -> None:
-    """Print a table for each protocol, the differences, and our figures beside the published ones."""
-    console = Console()
-    for protocol in plan.protocols:
-        print_scores(console, protocol, rows[protocol.name])
-    for name, metrics in differences.get("differences", {}).items():
-        console.print(f"[bold]{name}[/bold]: difference to the earlier evaluation, paired by question")
-        console.print(difference_table(metrics))
-    published = [] if plan.benchmark is None else published_on(plan.benchmark.name, with_ablations)
-    if plan.benchmark is not None and published:
-        print_published(console, plan.benchmark, plan.protocols, rows, published)
-
-
-def difference_table(metrics: Mapping[str, Any]) -> Table:
-    """Ours less the earlier figures, in points of a hundred."""
-    table = Table()
-    table.add_column("metric")
-    table.add_column("points", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for metric, entry in metrics.items():
-        low, high = entry["ci95"]
-        table.add_row(metric, f"{100 * entry['mean']:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}")
-    return table
-
-
-def print_published(
-    console: Console,
-    benchmark: Benchmark,
-    protocols: Sequence[EvaluationProtocol],
-    rows: Mapping[str, Rows],
-    published: Sequence[PublishedRow],
-) -> None:
-    """Print our figures under each protocol below those that papers print, in percent, with sources and notes."""
-    printed = {metric for row in published for metric in row.percent}
-    metrics = [m for m in dict.fromkeys(m for protocol in protocols for m in protocol.metrics) if m in printed]
-    metrics += sorted(printed.difference(metrics))
-    sources = list(dict.fromkeys(row.source for row in published))
-    table = Table()
-    table.add_column("model")
-    for metric in (*metrics, "source"):
-        table.add_column(metric, justify="right")
-    for row, after in zip_longest(published, published[1:]):
-        cells = [f"{row.percent[metric]:.1f}" if metric in row.percent else "-" for metric in metrics]
-        ends = after is None or after.source != row.source
-        table.add_row(row.model, *cells, str(sources.index(row.source) + 1), end_section=ends)
-    for protocol in protocols:
-        means = protocol.means(rows[protocol.name])
-        cells = [f"{100 * means[metric]:.1f}" if metric in means else "-" for metric in metrics]
-        table.add_row(f"this evaluation, {protocol.name}", *cells, "", style="bold")
-    console.print(f"[bold]{benchmark.title}[/bold]: what papers print, each by its own evaluator, and ours, in %")
-    console.print(table)
-    for number, source in enumerate(sources, start=1):
-        console.print(f"{number}: {source}", highlight=False)
-    for note in dict.fromkeys(row.note for row in published if row.note):
-        models = [f"{row.model} ({sources.index(row.source) + 1})" for row in published if row.note == note]
-        console.print(f"{', '.join(models)}: {note}", highlight=False)
-
-
-def tell_incomplete(benchmark: Benchmark, num_questions: int) -> None:
-    """Say that a score is not the benchmark's, where the shards hold fewer questions than papers score."""
-    if benchmark.num_questions is not None and num_questions < benchmark.num_questions:
-        print(
-            f"these shards hold {num_questions} of the {benchmark.num_questions} questions of {benchmark.title} that "
-            "papers score: the figures are not the benchmark's (the shards' report.json says what was dropped)"
-        )
-
-
 def unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> dict[str, list[str]]:
     """Reason -> the questions that count 0 for it: nothing was said to them, or nothing could be shown."""
     missing = [index for index, answer in answers.items() if answer.problems == NOTHING_SAID.problems]
     unread = [i for i, answer in answers.items() if any(problem.startswith(UNREAD) for problem in answer.problems)]
     found = {MISSING: missing, UNREAD_VIDEOS: unread}
     return {kind: [questions[index].id for index in indices] for kind, indices in found.items() if indices}
-
-
-def tell_unanswered(found: Mapping[str, Sequence[str]], num_questions: int) -> None:
-    """Name them for people."""
-    reasons = {MISSING: "have no prediction", UNREAD_VIDEOS: "have a video that cannot be read"}
-    for kind, ids in found.items():
-        named = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
-        print(f"{len(ids)} of {num_questions} questions {reasons[kind]} and count 0: {named}")
 
 
 def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:
