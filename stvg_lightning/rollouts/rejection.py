@@ -18,7 +18,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.rewards import RewardContext, temporal_iou
 from stvg_lightning.tubes import Truth
 
-Reason = Literal["unreadable", "form", "time", "thought", "repetition", "language", "contradiction"]
+Reason = Literal["unreadable", "form", "time", "thought", "length", "repetition", "language", "contradiction", "span"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 _WORD = re.compile(r"\w+")
@@ -40,6 +40,8 @@ class KeepRules:
         phrase_words: runs of so many words are counted as phrases.
         max_repeated_share: at most this share of its thought's phrases may have been said before in it.
         max_foreign_share: at most this share of its thought's letters may be of a script that the query has none of.
+        max_characters: of its thought; None allows any number.
+        max_span_share: the true time may be at most this share of its video: what fills it teaches little.
 
     Raises:
         ValueError: a share outside [0, 1], or phrases of no words.
@@ -49,9 +51,11 @@ class KeepRules:
     phrase_words: int = 4
     max_repeated_share: float = 0.3
     max_foreign_share: float = 0.05
+    max_characters: int | None = None
+    max_span_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("min_tiou", "max_repeated_share", "max_foreign_share"):
+        for name in ("min_tiou", "max_repeated_share", "max_foreign_share", "max_span_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         if self.phrase_words < 1:
@@ -75,11 +79,15 @@ class KeepRules:
             return "time"
         if not thought.strip():
             return "thought"
+        if self.max_characters is not None and len(thought) > self.max_characters:
+            return "length"
         if repeated_share(thought, self.phrase_words) > self.max_repeated_share:
             return "repetition"
         if foreign_share(thought, truth.query) > self.max_foreign_share:
             return "language"
-        return "contradiction" if contradicts_itself(answer) else None
+        if contradicts_itself(answer):
+            return "contradiction"
+        return "span" if span_share(truth) > self.max_span_share else None
 
     def tiou(self, answer: Answer, truth: Truth) -> float:
         """The tIoU of an answer."""
@@ -91,6 +99,14 @@ class KeepRules:
         """Which of a question's completions to keep: the one of the highest tIoU, the first of several; or None."""
         kept = [index for index, answer in enumerate(answers) if self.refusal(answer, truth) is None]
         return max(kept, key=lambda index: self.tiou(answers[index], truth), default=None)
+
+
+def span_share(truth: Truth) -> float:
+    """The share of its video that a true time fills; 0 where none is known."""
+    if truth.span_seconds is None:
+        return 0.0
+    start, end = truth.span_seconds
+    return (end - start) / truth.duration_seconds
 
 
 def repeated_share(text: str, phrase_words: int) -> float:

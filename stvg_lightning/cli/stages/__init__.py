@@ -1,5 +1,6 @@
 """The stages that recipes name, one class each; their fields are recipe keys."""
 
+from stvg_lightning.cli.stages.curation import Curation
 from stvg_lightning.cli.stages.difficulty import EstimateDifficulty
 from stvg_lightning.cli.stages.evaluate import Evaluate
 from stvg_lightning.cli.stages.pretrain import TinyDetectorPretraining, TinyPretraining
@@ -13,6 +14,7 @@ from stvg_lightning.cli.stages.training import (
 )
 
 __all__ = [
+    "Curation",
     "EstimateDifficulty",
     "Evaluate",
     "GroupRelativePolicyOptimization",

@@ -1,0 +1,75 @@
+"""Given thoughts sifted for a cold start: what is kept, with whose answer, and why the rest is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stvg_lightning.answers import time_pair
+from stvg_lightning.cli.stages import Curation
+from stvg_lightning.cli.stages.stage import Run
+from stvg_lightning.data.shards import ShardFolder, write_shards
+from stvg_lightning.prompting import Markers
+from stvg_lightning.rollouts.rejection import KeepRules, span_share
+from stvg_lightning.tubes import Sample, Truth
+
+
+def given(truth: Truth, thought: str = "He sits down and stays there.", shift: float = 0.0) -> str:
+    assert truth.span_seconds is not None
+    start, end = truth.span_seconds
+    return f"<think>{thought}</think> <time>[{start:.2f}, {end + shift:.2f}]</time>"
+
+
+@pytest.fixture
+def curated(world_samples: tuple[Sample, ...], tmp_path: Path) -> tuple[Path, list[Sample]]:
+    """Six samples: one good, and one for each of some reasons."""
+    samples = []
+    for index, sample in enumerate(world_samples[:6]):
+        truth = replace(sample.truth, task="temporal", span_frames=(4, 4 + sample.truth.num_frames // 2))
+        length = (truth.span_frames[1] - truth.span_frames[0]) / truth.fps  # type: ignore[index]
+        texts = [
+            given(truth, "It begins early and goes on for a while.", shift=0.1 * length),
+            given(truth, shift=length),  # a tIoU of a half
+            "<time>[1.0, 2.0]</time>",
+            given(truth, "It lasts. " * 700),
+            given(truth, "\u5750\u4e0b\u5750\u4e0b\u5750\u4e0b"),
+            "nothing at all",
+        ]
+        samples.append(replace(sample, truth=truth, response=texts[index]))
+    write_shards(iter(samples), tmp_path / "given", "a larger model", "CC0")
+    recipe: Any = SimpleNamespace(answer=time_pair, markers=Markers(draw=False), seed=0)
+    folder = tmp_path / "run" / "curation"
+    folder.mkdir(parents=True)
+    Curation(str(tmp_path / "given"))(Run(recipe, tmp_path / "run"), folder)
+    return folder, samples
+
+
+def test_the_good_is_kept_with_the_annotated_answer(curated: tuple[Path, list[Sample]]) -> None:
+    folder, samples = curated
+    kept = list(ShardFolder(folder / "kept"))
+    assert [sample.truth.id for sample in kept] == [samples[0].truth.id]
+    answer, truth = time_pair.read(kept[0].response), samples[0].truth
+    assert answer.thought == "It begins early and goes on for a while." and answer.well_formed
+    assert answer.span_seconds == pytest.approx(truth.span_seconds, abs=0.005)
+    assert kept[0].video == samples[0].video
+
+
+def test_the_yield_tells_why_the_rest_is_not(curated: tuple[Path, list[Sample]]) -> None:
+    report = json.loads((curated[0] / "yield.json").read_text())
+    assert (report["questions"], report["questions_kept"]) == (6, 1)
+    found = {reason: count for reason, count in report["refused"].items() if count}
+    assert found == {"time": 1, "form": 1, "length": 1, "language": 1, "unreadable": 1}
+
+
+def test_a_time_that_fills_its_video_teaches_little() -> None:
+    truth = Truth("a", "the man sits", 10.0, 100, 64, 48, (10, 80), task="temporal")
+    assert span_share(truth) == pytest.approx(0.7)
+    answer = time_pair.read(given(truth))
+    assert KeepRules(max_span_share=0.7).refusal(answer, truth) is None
+    longer = replace(truth, span_frames=(10, 81))
+    assert KeepRules(max_span_share=0.7).refusal(time_pair.read(given(longer)), longer) == "span"
