@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.progress import track
@@ -12,7 +12,8 @@ from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.shards import WriteOptions, write_shards
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME
 from stvg_lightning.data.synthetic import WorldSettings, make_sample, split_seeds
-from stvg_lightning.tubes import Sample
+from stvg_lightning.tubes import Sample, Task
+from stvg_lightning.tubes.choices import check_choice
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class SyntheticShards:
     Attributes:
         splits: split -> number of samples; splits are `train`, `cold_start`, `validation`, `test`.
         world: sizes of the world.
+        task: what is asked for: object and time, the object alone or the time alone.
     """
 
     splits: Mapping[str, int]
     world: WorldSettings = field(default_factory=WorldSettings)
+    task: Task = "stvg"
 
     def __post_init__(self) -> None:
+        check_choice("task", self.task, ("stvg", "spatial", "temporal"))
         for split, num_samples in self.splits.items():
             split_seeds(split, num_samples)
 
@@ -40,4 +44,6 @@ class SyntheticShards:
             write_shards(samples, folder / split, "synthetic world of stvg-lightning", "Apache-2.0", options)
 
     def _samples(self, run: Run, split: str, num_samples: int) -> Iterator[Sample]:
-        return (make_sample(seed, self.world) for seed in split_seeds(split, num_samples, run.recipe.seed))
+        for seed in split_seeds(split, num_samples, run.recipe.seed):
+            sample = make_sample(seed, self.world)
+            yield replace(sample, truth=replace(sample.truth, task=self.task))
