@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -89,7 +90,10 @@ class Recipe:
         return Path(self.runs) / self.name
 
 
-OmegaConf.register_resolver("if", lambda condition, yes, no: yes if condition else no, replace=True)
+# OmegaConf 2.4 names `register_resolver` what 2.3, the newest that hydra and with it sam2 allow, names otherwise.
+_of_2_4 = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
+_register = OmegaConf.register_resolver if _of_2_4 else OmegaConf.register_new_resolver
+_register("if", lambda condition, yes, no: yes if condition else no, replace=True)
 
 
 def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -79,6 +79,20 @@ def box_iou_matrix(
     )
 
 
+def box_overlap_matrix(
+    first_xyxy: Float[Tensor, "first 4"], second_xyxy: Float[Tensor, "second 4"]
+) -> Float[Tensor, "first second"]:
+    """Shared area as a share of the smaller box, of every box of the first set with every box of the second.
+
+    Example:
+        >>> box_overlap_matrix(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 9, 9], [0.0, 0, 9, 9]]))
+        tensor([[0.5000, 1.0000]])
+    """
+    pairs = len(first_xyxy), len(second_xyxy), 4
+    first, second = first_xyxy[:, None].expand(pairs), second_xyxy[None].expand(pairs)
+    return _quotient(box_intersections(first, second), torch.minimum(box_areas(first), box_areas(second)))
+
+
 def tube_ious(
     predicted_xyxy: Mapping[int, Box], true_xyxy: Mapping[int, Box], frames: Sequence[int]
 ) -> Float[Tensor, " frames"]:

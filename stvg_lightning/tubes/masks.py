@@ -27,7 +27,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> Rle:
 
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """The boolean mask of shape (height, width) that a run-length encoding stands for."""
-    return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+    return coco.decode(_as_bytes(rle)).astype(bool)
 
 
 def check_counts(rle: Rle) -> None:
@@ -57,10 +57,51 @@ def check_counts(rle: Rle) -> None:
         )
 
 
+def rle_box(rle: Rle) -> Box | None:
+    """The tightest continuous box around a run-length encoded mask, or None where it is empty; nothing is decoded."""
+    x, y, width, height = (float(value) for value in coco.toBbox(_as_bytes(rle)))
+    return (x, y, x + width, y + height) if width and height else None
+
+
 def union_of_masks(rles: Sequence[Rle]) -> Rle:
     """The run-length encoding of all pixels that any of some masks of one size holds; at least one mask."""
-    merged = coco.merge([{"size": rle["size"], "counts": rle["counts"].encode("ascii")} for rle in rles])
+    merged = coco.merge([_as_bytes(rle) for rle in rles])
     return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}
+
+
+def mask_area(rle: Rle) -> int:
+    """How many pixels a mask holds; nothing is decoded."""
+    return int(coco.area(_as_bytes(rle)))
+
+
+def mask_overlaps(first: Sequence[Rle], second: Sequence[Rle]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far masks of one size cover each other, each of the first with each of the second.
+
+    Args:
+        first: masks.
+        second: masks of the same size.
+
+    Returns:
+        Two arrays (first, second) in [0, 1]: IoU, and the shared pixels as a share of the smaller mask. Both are 0
+        where a mask is empty.
+
+    Example:
+        >>> small, large = np.zeros((4, 4), dtype=bool), np.ones((4, 4), dtype=bool)
+        >>> small[:2] = True
+        >>> ious, shares = mask_overlaps([encode_mask(small)], [encode_mask(large)])
+        >>> float(ious[0, 0]), float(shares[0, 0])
+        (0.5, 1.0)
+    """
+    if not first or not second:
+        empty = np.zeros((len(first), len(second)))
+        return empty, empty.copy()
+    ours, theirs = [_as_bytes(rle) for rle in first], [_as_bytes(rle) for rle in second]
+    ious = np.asarray(coco.iou(ours, theirs, [0] * len(theirs)), dtype=np.float64)
+    areas, other_areas = coco.area(ours).astype(np.float64), coco.area(theirs).astype(np.float64)
+    shared = np.rint(ious / (1 + ious) * (areas[:, None] + other_areas[None]))
+    smaller = np.minimum(areas[:, None], other_areas[None])
+    shares = np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
+    return np.where(smaller > 0, ious, 0.0), shares
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
@@ -99,3 +140,8 @@ def mask_center(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
     columns = np.flatnonzero(mask[row])
     x = float(columns.mean()) + 0.5 if len(columns) else (x1 + x2) / 2
     return x, row + 0.5
+
+
+def _as_bytes(rle: Rle) -> dict[str, object]:
+    """A mask as COCO's tools take it."""
+    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
