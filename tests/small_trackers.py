@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
-    BertTokenizer,
-    GroundingDinoConfig,
-    GroundingDinoForObjectDetection,
-    GroundingDinoImageProcessor,
-    GroundingDinoProcessor,
     RTDetrImageProcessor,
     RTDetrResNetConfig,
     RTDetrV2Config,
@@ -28,7 +24,8 @@ SIDE = 128
 
 
 @contextlib.contextmanager
-def seeded(seed: int = 0):
+def seeded(seed: int = 0) -> Iterator[None]:
+    """The same random weights each time; what comes after is not touched."""
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     yield
@@ -42,11 +39,11 @@ def save_sam2(folder: Path) -> Path:
         "hidden_size": 8,
         "num_attention_heads": 1,
         "image_size": [SIDE, SIDE],
-        "blocks_per_stage": [1, 1, 1, 1],
+        "blocks_per_stage": [1, 1, 2, 1],
         "embed_dim_per_stage": [8, 16, 32, 64],
         "num_attention_heads_per_stage": [1, 1, 1, 1],
         "window_size_per_stage": [8, 4, 8, 4],
-        "global_attention_blocks": [2],
+        "global_attention_blocks": [3],
         "window_positional_embedding_background_size": [4, 4],
     }
     stride = SIDE // 16
@@ -56,23 +53,25 @@ def save_sam2(folder: Path) -> Path:
             "backbone_config": backbone,
             "backbone_channel_list": [64, 32, 16, 8],
             "backbone_feature_sizes": [[4 * stride] * 2, [2 * stride] * 2, [stride] * 2],
-            "fpn_hidden_size": 32,
+            "fpn_hidden_size": 128,
         },
-        prompt_encoder_config={"hidden_size": 32, "image_size": SIDE, "mask_input_channels": 4},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+        prompt_encoder_config={"hidden_size": 128, "image_size": SIDE, "mask_input_channels": 4},
+        mask_decoder_config={"hidden_size": 128, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
         image_size=SIDE,
-        memory_attention_hidden_size=32,
+        memory_attention_hidden_size=128,
         memory_attention_num_layers=1,
         memory_attention_feed_forward_hidden_size=32,
         memory_attention_rope_feat_sizes=[stride, stride],
-        memory_encoder_hidden_size=32,
-        memory_encoder_output_channels=16,
-        mask_downsampler_embed_dim=32,
-        memory_fuser_embed_dim=32,
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
         memory_fuser_intermediate_dim=32,
     )
     with seeded():
-        Sam2VideoModel(config).save_pretrained(folder)
+        network = Sam2VideoModel(config)
+    _make_everything_visible(network.mask_decoder.pred_obj_score_head)
+    network.save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
     processor = Sam2VideoProcessor(
         Sam2ImageProcessor(size=size, mask_size={"height": SIDE // 4, "width": SIDE // 4}),
@@ -85,7 +84,7 @@ def save_sam2(folder: Path) -> Path:
 
 def meta_sam2() -> Any:
     """A tiny SAM 2 of the package `sam2`."""
-    import sam2  # noqa: F401 - it registers its configurations
+    import sam2  # noqa: F401 - hydra finds its configurations then
     from hydra import compose
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -93,8 +92,8 @@ def meta_sam2() -> Any:
     changes = [
         "model._target_=sam2.sam2_video_predictor.SAM2VideoPredictor",
         "model.image_encoder.trunk.embed_dim=8",
-        "model.image_encoder.trunk.stages=[1,1,1,1]",
-        "model.image_encoder.trunk.global_att_blocks=[2]",
+        "model.image_encoder.trunk.stages=[1,1,2,1]",
+        "model.image_encoder.trunk.global_att_blocks=[3]",
         "model.image_encoder.neck.backbone_channel_list=[64,32,16,8]",
         "model.memory_attention.num_layers=1",
         f"model.image_size={SIDE}",
@@ -104,7 +103,15 @@ def meta_sam2() -> Any:
     config = compose(config_name="configs/sam2.1/sam2.1_hiera_t.yaml", overrides=changes)
     OmegaConf.resolve(config)
     with seeded():
-        return instantiate(config.model, _recursive_=True).eval()
+        predictor = instantiate(config.model, _recursive_=True).eval()
+    _make_everything_visible(predictor.sam_mask_decoder.pred_obj_score_head)
+    return predictor
+
+
+def _make_everything_visible(head: Any) -> None:
+    """Random weights would say of most things that they are out of sight; then every mask is empty."""
+    last = next(m for m in head.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 1)
+    torch.nn.init.constant_(last.bias, 10.0)
 
 
 def save_rt_detr(folder: Path) -> Path:
@@ -127,7 +134,7 @@ def save_rt_detr(folder: Path) -> Path:
         num_queries=12,
         decoder_in_channels=[16, 16, 16],
         decoder_ffn_dim=16,
-        decoder_layers=1,
+        decoder_layers=2,
         decoder_attention_heads=2,
         num_denoising=0,
         id2label={0: "person", 1: "bicycle", 2: "car"},

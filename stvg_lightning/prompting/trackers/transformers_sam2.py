@@ -68,6 +68,7 @@ class _Session:
     def add(self, prompts: Mapping[int, Prompt]) -> Mapping[int, MaskArray]:
         """The masks that it makes of boxes, or takes over."""
         shown: dict[int, MaskArray] = {}
+        followed = self._outputs_of_this_frame()
         masks = {object_id: prompt for object_id, prompt in prompts.items() if isinstance(prompt, np.ndarray)}
         boxes = {object_id: prompt for object_id, prompt in prompts.items() if object_id not in masks}
         if masks:
@@ -76,6 +77,8 @@ class _Session:
         if boxes:
             self._show(boxes, input_boxes=[[list(box) for box in boxes.values()]], original_size=self._size)
             shown.update(self._run())
+        for outputs, own in followed:  # the model has followed all things into this frame once more, less exactly
+            outputs[self._time] = own
         return {object_id: shown[object_id] for object_id in prompts}
 
     def _show(self, prompts: Mapping[int, Any], **inputs: Any) -> None:
@@ -89,6 +92,11 @@ class _Session:
         logits = self._processor.post_process_masks([outputs.pred_masks.float()], size, binarize=False)[0]
         masks = (logits > 0)[:, 0].cpu().numpy()
         return dict(zip(outputs.object_ids, masks, strict=True))
+
+    def _outputs_of_this_frame(self) -> list[tuple[dict[int, Any], Any]]:
+        """For each thing that was followed into this frame, its table of outputs, and that of this frame."""
+        tables = [table["non_cond_frame_outputs"] for table in self._state.output_dict_per_obj.values()]
+        return [(outputs, outputs[self._time]) for outputs in tables if self._time in outputs]
 
     def _forget(self) -> None:
         """Drop the frames and outputs that the model never looks at again."""
