@@ -167,15 +167,15 @@ def probe_video(video: bytes | Path) -> VideoInfo:
         FileNotFoundError: the path does not exist.
     """
     try:
-        with _open(video) as container:
-            stream = _video_stream(container, video)
+        with open_video(video) as container:
+            stream = video_stream(container, video)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             size = stream.width, stream.height
             num_frames = sum(1 for packet in container.demux(stream) if packet.size)
     except av.FFmpegError as error:
-        raise UnreadableVideo(f"{_name(video)} cannot be read as a video: {error}") from error
+        raise UnreadableVideo(f"{video_name(video)} cannot be read as a video: {error}") from error
     if fps <= 0 or num_frames == 0:
-        raise UnreadableVideo(f"{_name(video)} holds no frames, or no frame rate")
+        raise UnreadableVideo(f"{video_name(video)} holds no frames, or no frame rate")
     return VideoInfo(fps, num_frames, *size)
 
 
@@ -190,13 +190,13 @@ def video_header(video: Path) -> VideoInfo:
         FileNotFoundError: the path does not exist.
     """
     try:
-        with _open(video) as container:
-            stream = _video_stream(container, video)
+        with open_video(video) as container:
+            stream = video_stream(container, video)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             states_frames = "mp4" in container.format.name.split(",") and stream.frames > 0
             info = VideoInfo(fps, stream.frames, stream.width, stream.height)
     except av.FFmpegError as error:
-        raise UnreadableVideo(f"{_name(video)} cannot be read as a video: {error}") from error
+        raise UnreadableVideo(f"{video_name(video)} cannot be read as a video: {error}") from error
     return info if states_frames and fps > 0 else probe_video(video)
 
 
@@ -224,8 +224,8 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
     frames: NDArray[np.uint8] | None = None  # made once: full-size frames are too large to hold twice
     num_found = 0
     try:
-        with _open(video) as container:
-            stream = _video_stream(container, video)
+        with open_video(video) as container:
+            stream = video_stream(container, video)
             stream.thread_type = "AUTO"
             for index, frame in _with_stand_in(container.decode(stream), frame_indices[-1]):
                 if index in places:
@@ -233,16 +233,16 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
                     if frames is None:
                         frames = np.empty((len(frame_indices), *picture.shape), dtype=np.uint8)
                     if picture.shape != frames.shape[1:]:
-                        raise UnreadableVideo(f"{_name(video)} changes its size on the way")
+                        raise UnreadableVideo(f"{video_name(video)} changes its size on the way")
                     frames[places[index]] = picture
                     num_found += 1
                 if num_found == len(places):
                     break
     except av.FFmpegError as error:
-        raise UnreadableVideo(f"{_name(video)} cannot be decoded: {error}") from error
+        raise UnreadableVideo(f"{video_name(video)} cannot be decoded: {error}") from error
     if frames is None or num_found < len(places):
         raise UnreadableVideo(
-            f"{_name(video)} ends early: frame {max(places)} was wanted, {len(places) - num_found} frames are missing"
+            f"{video_name(video)} ends early: frame {max(places)} was wanted, {len(places) - num_found} frames are missing"
         )
     return Clip(frames, tuple(frame_indices), fps)
 
@@ -264,12 +264,12 @@ def every_frame(video: bytes | Path) -> Iterator[av.VideoFrame]:
         FileNotFoundError: the path does not exist.
     """
     try:
-        with _open(video) as container:
-            stream = _video_stream(container, video)
+        with open_video(video) as container:
+            stream = video_stream(container, video)
             stream.thread_type = "AUTO"
             yield from container.decode(stream)
     except av.FFmpegError as error:
-        raise UnreadableVideo(f"{_name(video)} cannot be decoded: {error}") from error
+        raise UnreadableVideo(f"{video_name(video)} cannot be decoded: {error}") from error
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:
@@ -325,7 +325,8 @@ def encode_mp4_stream(frames: Iterator[NDArray[np.uint8]], fps: float, crf: int 
     return buffer.getvalue()
 
 
-def _open(video: bytes | Path) -> av.container.InputContainer:
+def open_video(video: bytes | Path) -> av.container.InputContainer:
+    """A video, opened to be read; FileNotFoundError where the path does not exist."""
     # Titles in old encodings are common in downloaded videos, and no reason to refuse one.
     if isinstance(video, bytes):
         return av.open(io.BytesIO(video), "r", metadata_errors="replace")
@@ -334,14 +335,16 @@ def _open(video: bytes | Path) -> av.container.InputContainer:
     return av.open(str(video), "r", metadata_errors="replace")
 
 
-def _video_stream(container: av.container.InputContainer, video: bytes | Path) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer, video: bytes | Path) -> av.VideoStream:
+    """The first video stream of an opened file; UnreadableVideo where there is none that can be decoded."""
     if not container.streams.video:
-        raise UnreadableVideo(f"{_name(video)} holds no video stream")
+        raise UnreadableVideo(f"{video_name(video)} holds no video stream")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise UnreadableVideo(f"{_name(video)} is encoded in a way that no decoder here knows")
+        raise UnreadableVideo(f"{video_name(video)} is encoded in a way that no decoder here knows")
     return stream
 
 
-def _name(video: bytes | Path) -> str:
+def video_name(video: bytes | Path) -> str:
+    """How messages name a video."""
     return f"a video of {len(video)} bytes" if isinstance(video, bytes) else str(video)
