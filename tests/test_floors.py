@@ -22,7 +22,7 @@ HOME_OF = {
     "matplotlib": {"reports"},
     "jinja2": {"reports"},
     "torchmetrics": {"evaluation"},
-    "scipy": {"models"},
+    "scipy": {"models", "evaluation"},
     "webdataset": {"data"},
     "av": {"data"},
     "transformers": {"models", "prompting"},

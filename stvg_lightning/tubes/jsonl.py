@@ -34,7 +34,7 @@ REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
 SPAN_KEYS = ("span_frames", "span_seconds")
 OPTIONAL_TRUTH_KEYS = ("boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph")
 TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, *OPTIONAL_TRUTH_KEYS)
-EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video")
+EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video", "votes")
 
 Masks = Mapping[int, Mapping[int, Rle]]
 """Object id -> frame -> mask."""
@@ -54,6 +54,7 @@ class TruthExtras:
     thought: str = ""
     response: str = ""
     video: str | None = None
+    votes: Mapping[int, int] = field(default_factory=dict)
 
 
 def truth_from_json(record: Mapping[str, Any], where: str) -> Truth:
@@ -266,6 +267,7 @@ def _read_extras(record: Mapping[str, Any], truth: Truth) -> TruthExtras:
         thought=read_optional(record, "thought", lambda value: read_text(value, "thought", may_be_empty=True)) or "",
         response=read_optional(record, "response", lambda value: read_text(value, "response")) or "",
         video=read_optional(record, "video", lambda value: read_text(value, "video")),
+        votes=read_by_object(record, "votes", lambda value, name: read_integer(value, name)),
     )
 
 

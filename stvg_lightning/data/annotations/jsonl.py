@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stvg_lightning.data.annotations.videos import VideoFolder
-from stvg_lightning.data.annotations.vote import vote_object_id
+from stvg_lightning.data.annotations.vote import count_votes, elected
 from stvg_lightning.data.report import Report
 from stvg_lightning.data.shards.codec import VIDEO_EXTENSIONS
 from stvg_lightning.tubes import Rle, Sample, Truth, Tube, check_counts, decode_mask, mask_box
@@ -76,15 +76,14 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
                     check_counts(rle)
             if truth.boxes_xyxy and truth.task != "temporal" and not truth.tracks and not extras.masks:
                 alone.append(truth.id)
-            truth = _with_target(_with_tracks(truth, extras.masks), where)
+            truth, votes = _with_target(_with_tracks(truth, extras.masks), where)
             video = extras.video or _video_name(truth.id, by_stem)
             _check_video_name(video)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         truth = complete_truth(truth, where)
-        yield Sample(
-            truth, videos / video, extras.masks, extras.categories, extras.thought, extras.response, source=where
-        )
+        said = extras.thought, extras.response, where
+        yield Sample(truth, videos / video, extras.masks, extras.categories, *said, votes=votes or extras.votes)
     if alone:
         LOGGER.warning(
             "%d samples (%s, ...) have boxes of their target alone: the only marker drawn is its own, where it has "
@@ -113,21 +112,21 @@ def tube_of_masks(rles: Mapping[int, Rle]) -> Tube:
     return {frame: box for frame, box in boxes.items() if box is not None}
 
 
-def _with_target(truth: Truth, where: str) -> Truth:
-    """The truth with the object id that its boxes vote for, where it has boxes and tracks but no object id."""
+def _with_target(truth: Truth, where: str) -> tuple[Truth, Mapping[int, int]]:
+    """The truth with the object id that its boxes vote for, and the votes, where it has boxes and tracks but no id."""
     if truth.object_id is not None or truth.object_ids or not truth.boxes_xyxy or not truth.tracks:
-        return truth
+        return truth, {}
     start, end = truth.span_frames or (0, truth.num_frames)
-    object_id, share = vote_object_id(
-        {frame: box for frame, box in truth.boxes_xyxy.items() if start <= frame < end}, truth.tracks
-    )
+    boxes = {frame: box for frame, box in truth.boxes_xyxy.items() if start <= frame < end}
+    votes = count_votes(boxes, truth.tracks)
+    object_id, share = elected(votes)
     if object_id is None:
         raise ValueError(f"object_id is missing, and boxes_xyxy overlap none of the {len(truth.tracks)} tracks")
     if share <= CLEAR_MAJORITY:
         LOGGER.warning(
             "%s: only %.0f %% of the frames agree that the target is object %d", where, 100 * share, object_id
         )
-    return replace(truth, object_id=object_id)
+    return replace(truth, object_id=object_id), votes
 
 
 def _videos_by_stem(videos: Path) -> dict[str, list[str]]:

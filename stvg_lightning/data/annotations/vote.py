@@ -26,12 +26,26 @@ def vote_object_id(boxes_xyxy: Tube, tracks: Mapping[int, Tube]) -> tuple[int | 
         >>> vote_object_id(truth, {1: {0: (9.0, 9.0, 12.0, 12.0)}, 2: {0: (1.0, 0.0, 5.0, 4.0)}})
         (2, 1.0)
     """
+    return elected(count_votes(boxes_xyxy, tracks))
+
+
+def count_votes(boxes_xyxy: Tube, tracks: Mapping[int, Tube]) -> dict[int, int]:
+    """In how many frames each object overlaps the true box most; those of `vote_object_id`, ascending by object id."""
     ballots = (_best_track(box, frame, tracks) for frame, box in boxes_xyxy.items())
-    votes = Counter(ballot for ballot in ballots if ballot is not None)
+    return dict(sorted(Counter(ballot for ballot in ballots if ballot is not None).items()))
+
+
+def elected(votes: Mapping[int, int]) -> tuple[int | None, float]:
+    """The object with the most votes, and its share of them; what stands at `vote_object_id` holds.
+
+    Example:
+        >>> elected({1: 1, 4: 3})
+        (4, 0.75)
+    """
     if not votes:
         return None, 0.0
     most = max(votes.values())
-    return min(object_id for object_id, count in votes.items() if count == most), most / votes.total()
+    return min(object_id for object_id, count in votes.items() if count == most), most / sum(votes.values())
 
 
 def _best_track(box: Box, frame: int, tracks: Mapping[int, Tube]) -> int | None:

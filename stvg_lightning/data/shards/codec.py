@@ -15,7 +15,7 @@ from stvg_lightning.tubes.json_values import strict_json
 from stvg_lightning.tubes.jsonl import Masks, TruthExtras, complete_truth, masks_from_json, parse_truth, truth_to_json
 
 VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "avi", "mov")
-RECORD_EXTRAS = ("categories", "thought", "response")
+RECORD_EXTRAS = ("categories", "thought", "response", "votes")
 LONGEST_KEY = 80  # a plain tar header holds names of 100 characters, extensions included
 
 
@@ -49,6 +49,7 @@ def record_parts(sample: Sample) -> dict[str, bytes]:
         "categories": {str(object_id): name for object_id, name in sorted(sample.categories.items())},
         "thought": sample.thought,
         "response": sample.response,
+        "votes": {str(object_id): count for object_id, count in sorted(sample.votes.items())},
     }
     record = truth_to_json(sample.truth) | {name: value for name, value in extras.items() if value}
     masks = {
@@ -100,6 +101,7 @@ def record_to_sample(record: Mapping[str, Any], where: str, with_video: bool = T
         extras.thought,
         extras.response,
         source=where,
+        votes=extras.votes,
     )
 
 
