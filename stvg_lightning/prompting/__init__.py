@@ -9,7 +9,7 @@ from stvg_lightning.prompting.detections import (
 )
 from stvg_lightning.prompting.identities import ReIdentification, merge_identities
 from stvg_lightning.prompting.instances import Judgement, NewInstanceRule
-from stvg_lightning.prompting.markers import MarkedClip, Markers, draw_markers, large_enough
+from stvg_lightning.prompting.markers import MarkedClip, Markers, draw_markers, large_enough, marked_tubes
 from stvg_lightning.prompting.pipeline import FrameSource, ObjectTracking, track_objects
 from stvg_lightning.prompting.tracking import Prompt, Tracker, TrackerChoice, TrackingSession
 from stvg_lightning.prompting.tracks import MaskTrack, tracks_from_json, tracks_to_json
@@ -34,6 +34,7 @@ __all__ = [
     "TrackingSession",
     "draw_markers",
     "large_enough",
+    "marked_tubes",
     "merge_identities",
     "track_objects",
     "tracks_from_json",

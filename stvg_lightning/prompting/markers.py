@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of
-from stvg_lightning.tubes import Clip, Sample, box_mask, decode_mask, mask_center
+from stvg_lightning.prompting.tracks import MaskTrack
+from stvg_lightning.tubes import Box, Clip, Sample, Tube, box_mask, decode_mask, mask_area, mask_center, rle_box
 from stvg_lightning.tubes.choices import check_choice
 
 REFERENCE_SIDE = 336
@@ -102,6 +103,29 @@ def large_enough(areas: Mapping[int, float], categories: Mapping[int, str], mark
         group = group_of[object_id]
         largest[group] = max(largest.get(group, 0.0), area)
     return {i for i, area in areas.items() if area > 0 and area >= markers.theta * largest[group_of[i]]}
+
+
+def marked_tubes(tracks: Sequence[MaskTrack], markers: Markers, frames: Iterable[int]) -> dict[int, Tube]:
+    """The boxes of things in those of some frames in which the mask filter lets them be marked.
+
+    Args:
+        tracks: the things of a video.
+        markers: gives theta and where the largest mask is sought.
+        frames: frame numbers.
+
+    Returns:
+        object id -> frame -> box; a thing that is marked in none of the frames is left out.
+    """
+    categories = {track.object_id: track.category for track in tracks}
+    tubes: dict[int, dict[int, Box]] = {}
+    for frame in frames:
+        seen = {track.object_id: track.masks[frame] for track in tracks if frame in track.masks}
+        areas = {object_id: float(mask_area(rle)) for object_id, rle in seen.items()}
+        for object_id in sorted(large_enough(areas, categories, markers)):
+            box = rle_box(seen[object_id])
+            if box is not None:
+                tubes.setdefault(object_id, {})[frame] = box
+    return dict(tubes)
 
 
 def _visible_centers(sample: Sample, frame: int, markers: Markers) -> dict[int, tuple[float, float]]:
