@@ -169,8 +169,9 @@ def predict(options: Namespace) -> int:
 
 
 def shards(options: Namespace) -> int:
-    """`stvg shards inspect` and `stvg shards build`."""
-    return {"inspect": _inspect_shards, "build": _build_shards}[options.shards_command](options)
+    """`stvg shards inspect`, `stvg shards build` and `stvg shards prompt`."""
+    run_kind = {"inspect": _inspect_shards, "build": _build_shards, "prompt": _prompt_shards}
+    return run_kind[options.shards_command](options)
 
 
 def _inspect_shards(options: Namespace) -> int:
@@ -191,6 +192,15 @@ def _build_shards(options: Namespace) -> int:
     from stvg_lightning.cli.building import build
 
     build(options)
+    return 0
+
+
+def _prompt_shards(options: Namespace) -> int:
+    from stvg_lightning.cli.prompt_settings import read_settings
+    from stvg_lightning.cli.prompting import print_prompted, prompt_shards
+
+    settings, markers = read_settings(options.keys, options.recipe, options.workers)
+    print_prompted(prompt_shards(options.shards, options.out, settings, markers, options.overwrite), options.out)
     return 0
 
 

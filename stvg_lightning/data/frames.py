@@ -69,7 +69,7 @@ class VideoFrames:
                 yield place, window.pop(place)
 
     def _window_by_time(self, start: int, end: int, places: dict[int, int]) -> dict[int, NDArray[np.uint8]]:
-        """The frames `[start, end)`, as many as are found behind the nearest key frame; their times tell which is which."""
+        """The frames `[start, end)` by their times, as many as are found behind the nearest key frame."""
         window: dict[int, NDArray[np.uint8]] = {}
         for frame in self._decoded(self._times[start]):
             place = None if frame.pts is None else places.get(frame.pts)

@@ -242,7 +242,8 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
         raise UnreadableVideo(f"{video_name(video)} cannot be decoded: {error}") from error
     if frames is None or num_found < len(places):
         raise UnreadableVideo(
-            f"{video_name(video)} ends early: frame {max(places)} was wanted, {len(places) - num_found} frames are missing"
+            f"{video_name(video)} ends early: frame {max(places)} was wanted, "
+            f"{len(places) - num_found} frames are missing"
         )
     return Clip(frames, tuple(frame_indices), fps)
 

@@ -73,7 +73,9 @@ def count_identities(
     return IdentityCounts(switches, fragments, matches, sum(map(len, true_at.values())) - matches)
 
 
-def _pairs(true: Mapping[int, Box], found: Mapping[int, Box], before: Mapping[int, int], least: float) -> dict[int, int]:
+def _pairs(
+    true: Mapping[int, Box], found: Mapping[int, Box], before: Mapping[int, int], least: float
+) -> dict[int, int]:
     """True number -> tracker's number in one frame."""
     if not found:
         return {}

@@ -1,4 +1,4 @@
-"""Floor 2: object-centric visual prompts: things found, followed and numbered, and drawn into clips as they are loaded."""
+"""Floor 2: object-centric visual prompts: things found, followed, numbered, and drawn into clips as they are loaded."""
 
 from stvg_lightning.prompting.detections import (
     Detection,

@@ -104,4 +104,3 @@ class _GivenSession:
         ious = mask_overlaps([shown], candidates)[0][0]
         best = int(ious.argmax())
         return seen[best] if ious[best] > 0 else None
-

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import io
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -13,6 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from stvg_lightning.rewards.base import RewardTerm
+
+OWN_PREFIX = "stvg_own_"
+"""Begins the names of modules that are files of the user's own."""
 
 
 def load_term(
@@ -97,7 +102,7 @@ def load_file(file: Path) -> ModuleType:
         near = sorted(str(other) for other in file.parent.glob("*.py"))
         raise ValueError(f"there is no file {file}; {_nearest(str(file), near)}")
     # The name must stay the same in every process, for a term to be pickled by name.
-    module_name = f"stvg_own_{file.stem}_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    module_name = f"{OWN_PREFIX}{file.stem}_{sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     module = ModuleType(module_name)
     module.__file__ = str(file)
     sys.modules[module_name] = module
@@ -109,6 +114,36 @@ def load_file(file: Path) -> ModuleType:
         del sys.modules[module_name]
         raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     return module
+
+
+def own_file_of(thing: object) -> Path | None:
+    """The file of the user's own that a thing's class was loaded from."""
+    module = sys.modules[type(thing).__module__]
+    return Path(str(module.__file__)) if module.__name__.startswith(OWN_PREFIX) else None
+
+
+def packed_for_processes(thing: object) -> bytes:
+    """A thing pickled so that any process can unpickle it, even one that has not loaded the user's own files."""
+    packed = io.BytesIO()
+    _Packer(packed).dump(thing)
+    return packed.getvalue()
+
+
+class _Packer(pickle.Pickler):
+    """Says of a thing from a user's own file where its class is found, instead of a module that exists here alone."""
+
+    def reducer_override(self, thing: object) -> Any:
+        """How a thing is made anew."""
+        file = None if inspect.isclass(thing) else own_file_of(thing)
+        return NotImplemented if file is None else (_made_anew, (file.resolve(), type(thing).__name__, vars(thing)))
+
+
+def _made_anew(file: Path, class_name: str, state: Mapping[str, Any]) -> object:
+    """The thing of a user's own class, with the attributes that it had."""
+    thing_class = getattr(load_file(file), class_name)
+    thing = thing_class.__new__(thing_class)
+    vars(thing).update(state)
+    return thing
 
 
 def _check_options(path: str, term_class: type, options: Mapping[str, Any]) -> None:

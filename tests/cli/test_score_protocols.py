@@ -57,9 +57,10 @@ def test_protocols_that_are_wrong_are_named(golden_files: tuple[Path, Path], stv
     files = ("--truth", golden_files[0], "--predictions", golden_files[1])
     assert "did you mean 'hcstvg'" in stvg("score", *files, "--protocol", "hcstv").message
     assert "asked for twice" in stvg("score", *files, "--protocol", "hcstvg,hcstvg").message
-    assert "'perfect' is of task 'stvg': protocol refcoco scores spatial" in stvg(
-        "score", *files, "--protocol", "refcoco"
-    ).message
+    assert (
+        "'perfect' is of task 'stvg': protocol refcoco scores spatial"
+        in stvg("score", *files, "--protocol", "refcoco").message
+    )
 
 
 def test_masks_of_objects_and_of_ones_own(tmp_path: Path, stvg: Any) -> None:
@@ -101,9 +102,10 @@ def test_a_truth_in_seconds(tmp_path: Path, stvg: Any) -> None:
     late = lines(tmp_path / "t", {"id": "a", **video, "span_seconds": [17.0, 20.0]})
     assert "begins before the video ends" in stvg("score", "--truth", late, "--predictions", predictions).message
     both = lines(tmp_path / "t", {"id": "a", **video, "span_seconds": [2.3, 9.0], "span_frames": [50, 60]})
-    assert "that of span_seconds, [14, 55], to a frame" in stvg(
-        "score", "--truth", both, "--predictions", predictions
-    ).message
+    assert (
+        "that of span_seconds, [14, 55], to a frame"
+        in stvg("score", "--truth", both, "--predictions", predictions).message
+    )
 
 
 JUNK = (None, True, -1, 0, 10**9, 10**400, 1e308, "", "x", [], {}, [1, 2], {"7": [0, 0, 1, 1]}, [[1]], "\ud800")

@@ -78,7 +78,7 @@ def tubes_of(file: Path) -> dict[int, Tube]:
 
 def judged_by_trackeval(true: dict[int, Tube], found: dict[int, Tube], num_frames: int) -> dict[str, float]:
     trackeval = pytest.importorskip("trackeval")
-    places = {kind: {number: place for place, number in enumerate(tubes)} for kind, tubes in (("t", true), ("f", found))}
+    places = {kind: {number: n for n, number in enumerate(tubes)} for kind, tubes in (("t", true), ("f", found))}
     data: dict[str, list] = {"gt_ids": [], "tracker_ids": [], "similarity_scores": []}
     for frame in range(num_frames):
         boxes = {}
@@ -122,7 +122,9 @@ def test_counts_of_drawn_trackers_are_those_of_trackeval(seed: int) -> None:
     theirs = judged_by_trackeval(true, dict(found), 40)
     ours = count_identities(true, found)
     assert Counter(vars(ours)) == Counter(
-        switches=int(theirs["IDSW"]), fragments=int(theirs["Frag"]), matches=int(theirs["CLR_TP"]),
+        switches=int(theirs["IDSW"]),
+        fragments=int(theirs["Frag"]),
+        matches=int(theirs["CLR_TP"]),
         misses=int(theirs["CLR_FN"]),
     )
     assert ours.switches > 5 and ours.fragments > 5

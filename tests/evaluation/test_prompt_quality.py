@@ -84,9 +84,7 @@ def test_the_report_adds_rows_up() -> None:
     ]
     report = prompt_quality_report(rows)
     figures = {name: report[name] for name in ("samples", "never_detected", "without_votes", "switched", "fragmented")}
-    assert figures == {
-        "samples": 4, "never_detected": 0.5, "without_votes": 0.5, "switched": 0.25, "fragmented": 0.25
-    }
+    assert figures == {"samples": 4, "never_detected": 0.5, "without_votes": 0.5, "switched": 0.25, "fragmented": 0.25}
     assert (report["switches"], report["fragments"], report["objects_per_video"]) == (1, 1, 1.0)
     assert_close(report["vote_share"], (1 + 2 / 3) / 2)
     assert_close(report["matched_share"], (1 + 0.75) / 4)

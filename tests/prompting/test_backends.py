@@ -13,8 +13,16 @@ import torch
 from PIL import Image
 
 from stvg_lightning.models.loading import TINY_DETECTOR_FOLDER
-from stvg_lightning.prompting import Detector, DetectorChoice, Frame, ObjectTracking, Tracker, TrackerChoice
-from stvg_lightning.prompting import DetectionFilter, track_objects
+from stvg_lightning.prompting import (
+    DetectionFilter,
+    Detector,
+    DetectorChoice,
+    Frame,
+    ObjectTracking,
+    Tracker,
+    TrackerChoice,
+    track_objects,
+)
 from stvg_lightning.prompting.detectors import GroundingDino, RtDetr, Yolo
 from stvg_lightning.prompting.trackers import MetaSam2, TransformersSam2
 from stvg_lightning.prompting.trackers.meta_sam2 import LoadedMetaSam2
@@ -77,9 +85,7 @@ def assert_same(ours: list[dict[int, np.ndarray]], theirs: list[dict[int, np.nda
     assert 0.02 < np.mean(shares) < 0.98 and len({round(share, 6) for share in shares}) > NUM_FRAMES, "masks that move"
 
 
-def test_transformers_frame_by_frame_is_transformers_on_the_whole_video(
-    sam2_folder: Path, frames: list[Frame]
-) -> None:
+def test_transformers_frame_by_frame_is_transformers_on_the_whole_video(sam2_folder: Path, frames: list[Frame]) -> None:
     from transformers import Sam2VideoModel, Sam2VideoProcessor
 
     network, processor = (kind.from_pretrained(sam2_folder) for kind in (Sam2VideoModel, Sam2VideoProcessor))

@@ -4,6 +4,7 @@ from stvg_lightning.cli.stages.curation import Curation
 from stvg_lightning.cli.stages.difficulty import EstimateDifficulty
 from stvg_lightning.cli.stages.evaluate import Evaluate
 from stvg_lightning.cli.stages.pretrain import TinyDetectorPretraining, TinyPretraining
+from stvg_lightning.cli.stages.prompts import ObjectPrompts
 from stvg_lightning.cli.stages.rejection import RejectionSampling
 from stvg_lightning.cli.stages.report import Report
 from stvg_lightning.cli.stages.shards import SyntheticShards
@@ -19,6 +20,7 @@ __all__ = [
     "Evaluate",
     "GroupRelativePolicyOptimization",
     "JointFineTuning",
+    "ObjectPrompts",
     "RejectionSampling",
     "Report",
     "SupervisedFineTuning",

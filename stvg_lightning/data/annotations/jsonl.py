@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stvg_lightning.data.annotations.videos import VideoFolder
-from stvg_lightning.data.annotations.vote import count_votes, elected
+from stvg_lightning.data.annotations.vote import CLEAR_MAJORITY, count_votes, elected
 from stvg_lightning.data.report import Report
 from stvg_lightning.data.shards.codec import VIDEO_EXTENSIONS
 from stvg_lightning.tubes import Rle, Sample, Truth, Tube, check_counts, decode_mask, mask_box
@@ -22,7 +22,6 @@ from stvg_lightning.tubes.jsonl import (
 )
 
 LOGGER = logging.getLogger("stvg_lightning.data")
-CLEAR_MAJORITY = 0.5
 
 
 def read(annotations: Path, videos: VideoFolder, report: Report) -> Iterator[Sample]:

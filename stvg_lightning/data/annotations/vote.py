@@ -9,6 +9,9 @@ import torch
 
 from stvg_lightning.tubes import Box, Tube, box_iou_matrix
 
+CLEAR_MAJORITY = 0.5
+"""Up to this share of the votes it is doubtful which object is meant."""
+
 
 def vote_object_id(boxes_xyxy: Tube, tracks: Mapping[int, Tube]) -> tuple[int | None, float]:
     """The object whose track follows the given boxes: best IoU in each frame, then majority (STVG-R1, equations 2, 3).

@@ -5,20 +5,23 @@ from __future__ import annotations
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from stvg_lightning.data.annotations.vote import CLEAR_MAJORITY, elected
 from stvg_lightning.data.shards.codec import BadSample
 from stvg_lightning.data.shards.manifest import verify
 from stvg_lightning.data.shards.reader import ShardFolder
 from stvg_lightning.data.video import decode_frames
 from stvg_lightning.tubes import Clip, Sample, Truth
+from stvg_lightning.tubes.jsonl import TruthExtras
 
 NUM_QUERIES_SHOWN = 5
+NUM_DOUBTFUL_SHOWN = 20
 FRAMES_PER_ROW = 6
 FRAME_HEIGHT = 112
 CAPTION_SIZE = 13
@@ -34,11 +37,14 @@ def describe(directory: Path | str) -> dict[str, Any]:
     Returns:
         `source`, `licence`, `created_by`, `schema_version`, `content_hash`, `num_samples`, `shards`;
         `tasks` and `sizes` with counts; `duration_seconds`, `span_seconds` and `objects_per_video`
-        with `min`, `mean` and `max` (None where there are none); the first `queries`; `bad_samples`
-        and `differences` from the manifest as sentences.
+        with `min`, `mean` and `max` (None where there are none); `categories` of objects with counts; `votes`: how many
+        `samples` hold votes for their target, the `share` that the chosen object has of them, and the ids of those that
+        are `doubtful`, where it has no majority; the first `queries`; `bad_samples` and `differences` from the
+        manifest as sentences.
     """
     folder = ShardFolder(directory)
-    truths, bad_samples = _truths(folder)
+    told, bad_samples = _truths(folder)
+    truths = [truth for truth, _ in told]
     manifest = folder.manifest
     return {
         "source": manifest.source,
@@ -53,6 +59,8 @@ def describe(directory: Path | str) -> dict[str, Any]:
         "duration_seconds": _range(truth.duration_seconds for truth in truths),
         "span_seconds": _range(span[1] - span[0] for truth in truths if (span := truth.span_seconds) is not None),
         "objects_per_video": _range(len(truth.tracks) for truth in truths),
+        "categories": dict(Counter(name for _, extras in told for name in extras.categories.values()).most_common()),
+        "votes": _votes(told),
         "queries": [truth.query for truth in truths[:NUM_QUERIES_SHOWN]],
         "bad_samples": bad_samples,
         "differences": list(verify(folder.directory)),
@@ -86,11 +94,18 @@ def contact_sheet(
     return sheet
 
 
-def _truths(folder: ShardFolder) -> tuple[list[Truth], list[str]]:
+def _votes(told: Sequence[tuple[Truth, TruthExtras]]) -> dict[str, Any]:
+    """How clear it is which objects are meant, as far as that was voted for."""
+    shares = {truth.id: elected(extras.votes)[1] for truth, extras in told if extras.votes}
+    doubtful = [identity for identity, share in shares.items() if share <= CLEAR_MAJORITY]
+    return {"samples": len(shares), "share": _range(shares.values()), "doubtful": doubtful[:NUM_DOUBTFUL_SHOWN]}
+
+
+def _truths(folder: ShardFolder) -> tuple[list[tuple[Truth, TruthExtras]], list[str]]:
     truths, bad_samples = [], []
     for index in range(len(folder)):
         try:
-            truths.append(folder.truth(index))
+            truths.append(folder.truth_and_extras(index))
         except BadSample as error:
             bad_samples.append(str(error))
     return truths, bad_samples
@@ -113,7 +128,7 @@ def _row(sample: Sample, draw: Callable[[Clip, Sample], Clip] | None) -> Image.I
     frames = [_frame(clip, number, sample.truth) for number in range(len(clip.frames))]
     width = sum(frame.width + GAP for frame in frames)
     row = Image.new("RGB", (width, CAPTION_HEIGHT + FRAME_HEIGHT + GAP), "white")
-    _write_caption(row, sample.truth)
+    _write_caption(row, sample)
     for number, frame in enumerate(frames):
         row.paste(frame, (number * (frame.width + GAP), CAPTION_HEIGHT))
     return row
@@ -132,11 +147,12 @@ def _frame(clip: Clip, number: int, truth: Truth) -> Image.Image:
     return picture
 
 
-def _write_caption(row: Image.Image, truth: Truth) -> None:
+def _write_caption(row: Image.Image, sample: Sample) -> None:
     font = ImageFont.load_default(CAPTION_SIZE)
-    span = truth.span_seconds
+    truth, span = sample.truth, sample.truth.span_seconds
     times = "" if span is None else f" [{span[0]:.2f} to {span[1]:.2f} s]"
-    text = f"{truth.id}: {truth.query}{times}"
+    share = f" (object {truth.object_id}, {100 * elected(sample.votes)[1]:.0f} % of votes)" if sample.votes else ""
+    text = f"{truth.id}: {truth.query}{times}{share}"
     characters = max(8, int(row.width / (font.getlength("n") or 1)))
     lines = textwrap.wrap(text, characters, max_lines=CAPTION_LINES, placeholder=" ...")
     ImageDraw.Draw(row).multiline_text((2, 2), "\n".join(lines), fill="black", font=font)

@@ -21,6 +21,7 @@ from stvg_lightning.data.shards.codec import BadSample, record_to_sample, record
 from stvg_lightning.data.shards.manifest import Manifest, ShardEntry, read_manifest
 from stvg_lightning.data.video import UnreadableVideo
 from stvg_lightning.tubes import Sample, Truth
+from stvg_lightning.tubes.jsonl import TruthExtras
 
 LOGGER = logging.getLogger("stvg_lightning.data")
 MIN_BAD_TO_STOP = 3
@@ -67,8 +68,12 @@ class ShardFolder:
 
     def truth(self, index: int) -> Truth:
         """The truth of a sample, without reading its video or masks."""
+        return self.truth_and_extras(index)[0]
+
+    def truth_and_extras(self, index: int) -> tuple[Truth, TruthExtras]:
+        """The truth of a sample, and what else its line says: categories, votes and words."""
         place, record = self._read_record(index, only=("json",))
-        return record_truth(record, place)[0]
+        return record_truth(record, place)
 
     def without_video(self, index: int) -> Sample:
         """A sample with its masks and all that is known of it, but for its video, which is not read and left empty."""

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[int], None]
+WORKER_NAME = "stvg-worker-"
 
 
 class Workers(Generic[T, R]):
@@ -74,7 +75,8 @@ class Workers(Generic[T, R]):
         # Not forked: torch and FFmpeg hold threads, and a forked child would hold the ends of its siblings' pipes.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(self._function, theirs), daemon=True)
+        name = f"{WORKER_NAME}{len(self._processes)}"
+        process = context.Process(target=_work, args=(self._function, theirs), name=name, daemon=True)
         process.start()
         theirs.close()
         self._processes[ours] = process
@@ -100,6 +102,12 @@ class Workers(Generic[T, R]):
             if kind == "error":
                 raise value
             yield value
+
+
+def worker_number() -> int:
+    """The number of this worker among those of its `Workers`, from 0; 0 in any other process."""
+    name = multiprocessing.current_process().name
+    return int(name.removeprefix(WORKER_NAME)) if name.startswith(WORKER_NAME) else 0
 
 
 def _work(function: Callable[[Any, Progress], Any], connection: Connection) -> None:
