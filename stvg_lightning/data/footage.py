@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from stvg_lightning.data.video import UnreadableVideo, encode_mp4_stream, every_frame
+from stvg_lightning.data.video import UnreadableVideo, encode_mp4_stream, every_frame, upright_picture
 
 PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp")
 EXCERPT = re.compile(r"(.+)#frames=([0-9]{1,9})-([0-9]{1,9})", re.DOTALL)
@@ -104,7 +104,7 @@ def _frames_between(video: Path, start_frame: int, end_frame: int) -> Iterator[N
         if index >= end_frame:
             return
         if index >= start_frame:
-            yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            yield upright_picture(frame)
     # The last frame may be missing, as counters differ at the end; the writer of shards compares the counts.
     if index < start_frame:
         raise UnreadableVideo(f"{video} ends at frame {index}: the excerpt begins at {start_frame}")

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stvg_lightning.data.video import UnreadableVideo, open_video, video_name, video_stream
+from stvg_lightning.data.video import UnreadableVideo, open_video, upright_picture, video_name, video_stream
 
 Numbered = tuple[int, NDArray[np.uint8]]
 """A frame's number from 0, and its picture (height, width, 3), RGB, at the original size."""
@@ -104,7 +104,7 @@ class VideoFrames:
             raise UnreadableVideo(f"{video_name(self._video)} cannot be decoded: {error}") from error
 
     def _picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        picture = upright_picture(frame)
         self._size = self._size or picture.shape
         if picture.shape != self._size:
             raise UnreadableVideo(f"{video_name(self._video)} changes its size on the way")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -139,14 +139,22 @@ def shown_frames(truth: Truth, sampling: VideoSampling, side_multiple: int, fram
     return Frames(indices, width, height, truth.width, truth.height, truth.fps, truth.num_frames)
 
 
+LARGEST_DRIFT_SECONDS = 0.5
+"""How far a frame may be shown from where the mean rate puts it: times and frames are told from each other by it."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says of itself."""
+    """What a video file says of itself; `drift_seconds` is how far frames are shown from where the mean rate puts them.
+
+    Width and height are those of upright pictures: phones film sideways, and note by how much a player must turn them.
+    """
 
     fps: float
     num_frames: int
     width: int
     height: int
+    drift_seconds: float = field(default=0.0, compare=False)
 
 
 def check_rate(truth: Truth, info: VideoInfo) -> None:
@@ -170,20 +178,23 @@ def probe_video(video: bytes | Path) -> VideoInfo:
         with open_video(video) as container:
             stream = video_stream(container, video)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
-            size = stream.width, stream.height
-            num_frames = sum(1 for packet in container.demux(stream) if packet.size)
+            size = _upright_size(stream.width, stream.height, _turns(video))
+            unit = float(stream.time_base or 0)
+            times = [packet.pts for packet in container.demux(stream) if packet.size]
     except av.FFmpegError as error:
         raise UnreadableVideo(f"{video_name(video)} cannot be read as a video: {error}") from error
-    if fps <= 0 or num_frames == 0:
+    if fps <= 0 or not times:
         raise UnreadableVideo(f"{video_name(video)} holds no frames, or no frame rate")
-    return VideoInfo(fps, num_frames, *size)
+    known = sorted(time * unit for time in times if time is not None)
+    drift = max((abs(time - known[0] - place / fps) for place, time in enumerate(known)), default=0.0)
+    return VideoInfo(fps, len(times), *size, drift_seconds=drift if len(known) == len(times) else 0.0)
 
 
 def video_header(video: Path) -> VideoInfo:
     """What `probe_video` tells, from the header alone where that states the number of frames.
 
     Mp4 and mov list every frame in their header; other containers state none or a guess, and their packets are
-    counted. Nothing is decoded.
+    counted. No more than the first frame is decoded.
 
     Raises:
         UnreadableVideo: no video stream, broken data, or no frame rate.
@@ -194,7 +205,7 @@ def video_header(video: Path) -> VideoInfo:
             stream = video_stream(container, video)
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             states_frames = "mp4" in container.format.name.split(",") and stream.frames > 0
-            info = VideoInfo(fps, stream.frames, stream.width, stream.height)
+            info = VideoInfo(fps, stream.frames, *_upright_size(stream.width, stream.height, _turns(video)))
     except av.FFmpegError as error:
         raise UnreadableVideo(f"{video_name(video)} cannot be read as a video: {error}") from error
     return info if states_frames and fps > 0 else probe_video(video)
@@ -229,7 +240,7 @@ def decode_frames(video: bytes | Path, frame_indices: Sequence[int], fps: float)
             stream.thread_type = "AUTO"
             for index, frame in _with_stand_in(container.decode(stream), frame_indices[-1]):
                 if index in places:
-                    picture = frame.to_ndarray(format="rgb24")
+                    picture = upright_picture(frame)
                     if frames is None:
                         frames = np.empty((len(frame_indices), *picture.shape), dtype=np.uint8)
                     if picture.shape != frames.shape[1:]:
@@ -271,6 +282,13 @@ def every_frame(video: bytes | Path) -> Iterator[av.VideoFrame]:
             yield from container.decode(stream)
     except av.FFmpegError as error:
         raise UnreadableVideo(f"{video_name(video)} cannot be decoded: {error}") from error
+
+
+def upright_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as RGB (height, width, 3), turned as its file says that it is to be shown."""
+    picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    turns = _quarter_turns(frame)
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 def encode_mp4(frames: NDArray[np.uint8], fps: float, crf: int = 16) -> bytes:
@@ -324,6 +342,21 @@ def encode_mp4_stream(frames: Iterator[NDArray[np.uint8]], fps: float, crf: int 
             raise UnreadableVideo("there are no frames to encode")
         container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def _turns(video: bytes | Path) -> int:
+    """By how many quarters of a turn a video's pictures are turned when they are shown: 0 where nothing is decoded."""
+    with open_video(video) as container:
+        frame = next(iter(container.decode(video_stream(container, video))), None)
+    return 0 if frame is None else _quarter_turns(frame)
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    return round(frame.rotation / 90) % 4  # counterclockwise
+
+
+def _upright_size(width: int, height: int, turns: int) -> tuple[int, int]:
+    return (height, width) if turns % 2 else (width, height)
 
 
 def open_video(video: bytes | Path) -> av.container.InputContainer:

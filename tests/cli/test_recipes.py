@@ -158,7 +158,7 @@ def test_what_is_wrong_is_named(override: str, message: str, stvg: Any) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe_of(override)
     printed = stvg("check", QUICKSTART, override)
-    assert printed.code == 1 and printed.out == "" and len(printed.err.strip().splitlines()) <= 6
+    assert printed.code == 1 and printed.out == "" and len(printed.err.strip().splitlines()) <= 8
 
 
 def test_missing_keys_are_named() -> None:

@@ -15,7 +15,7 @@ from webdataset import TarWriter
 from stvg_lightning.data.footage import encoded_footage
 from stvg_lightning.data.shards.codec import BadSample, sample_to_record
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, Manifest, ShardEntry, file_sha256, write_manifest
-from stvg_lightning.data.video import MAX_FRAMES_APART, UnreadableVideo, check_rate, probe_video
+from stvg_lightning.data.video import LARGEST_DRIFT_SECONDS, MAX_FRAMES_APART, UnreadableVideo, check_rate, probe_video
 from stvg_lightning.tubes import Sample, Truth
 
 UNFINISHED = ".unfinished"
@@ -221,7 +221,7 @@ class OpenShard:
 
 
 def check_video(truth: Truth, video: bytes | Path) -> None:
-    """Refuse a video whose size, rate or number of frames is not what its truth says.
+    """Refuse a video whose size, rate or number of frames is not what its truth says, or whose rate varies.
 
     Raises:
         BadSample: they differ.
@@ -234,6 +234,11 @@ def check_video(truth: Truth, video: bytes | Path) -> None:
         )
     if abs(info.num_frames - truth.num_frames) > MAX_FRAMES_APART:
         raise BadSample(f"the video has {info.num_frames} frames, the truth says {truth.num_frames}")
+    if info.drift_seconds > LARGEST_DRIFT_SECONDS:
+        raise BadSample(
+            f"the video's rate varies: a frame is shown {info.drift_seconds:.2f} s from where {info.fps:g} frames a "
+            "second put it; encode it at a fixed rate (ffmpeg -i IN -vf fps=25 OUT) and count frames in that"
+        )
     try:
         check_rate(truth, info)
     except ValueError as error:
