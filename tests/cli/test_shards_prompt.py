@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import pytest
 
 from stvg_lightning.cli.binding import RecipeError
 from stvg_lightning.cli.prompt_settings import read_settings
+from stvg_lightning.cli.prompting import _Numbered
+from stvg_lightning.data import frames
+from stvg_lightning.data.frames import VideoFrames
 from stvg_lightning.data.shards import ShardFolder, WriteOptions, describe, read_manifest, verify, write_shards
-from stvg_lightning.data.video import encode_mp4
-from stvg_lightning.prompting import Markers, NewInstanceRule
+from stvg_lightning.data.video import encode_mp4, upright_picture
+from stvg_lightning.prompting import Detection, Frame, Markers, NewInstanceRule, track_objects
 from stvg_lightning.prompting.detectors import RtDetr, Yolo
 from stvg_lightning.prompting.trackers import TransformersSam2
 from stvg_lightning.tubes import Box, Sample, Truth, Tube, decode_mask, mask_box
-from tests.cli.colours import COLOURS
+from tests.cli.colours import COLOURS, ByColour, Colours
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "tests/cli/colours.py"
@@ -210,6 +214,33 @@ def test_a_damaged_video_is_left_out_and_named(shards: Path, tmp_path: Path, stv
     report = json.loads((tmp_path / "out/report.json").read_text())
     told = report["dropped"]["the sample or its video cannot be read"]
     assert told["count"] == 1 and told["examples"][0].startswith("sample 0: a video of 400 bytes cannot be decoded")
+
+
+@pytest.mark.parametrize("num_frames", [200, 600])
+def test_no_more_frames_are_held_than_the_window(num_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thing that comes at the end is followed back through the whole video, in windows of 16 frames."""
+    held = {"now": 0, "most": 0}
+
+    def counted(frame: Any) -> np.ndarray:
+        picture = upright_picture(frame)
+        held["now"] += 1
+        held["most"] = max(held.values())
+        weakref.finalize(picture, lambda: held.update(now=held["now"] - 1))
+        return picture
+
+    monkeypatch.setattr(frames, "upright_picture", counted)
+    pictures = np.zeros((num_frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pictures[:, 8:48, 8:28] = COLOURS["person"]
+    pictures[:, 8:48, 60:80] = COLOURS["dog"]
+    source = _Numbered(VideoFrames(encode_mp4(pictures, FPS, crf=1), window_frames=16))
+    finder = Colours().load("cpu")
+
+    def late(frame: Frame) -> list[Detection]:
+        return [found for found in finder(frame) if found.category == "person" or frame.index > num_frames - 20]
+
+    tracks = track_objects(source, late, ByColour())
+    assert [(track.category, len(track.masks)) for track in tracks] == [("person", num_frames), ("dog", num_frames)]
+    assert held["most"] <= 16 + 3
 
 
 @pytest.mark.parametrize(
