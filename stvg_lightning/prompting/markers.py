@@ -12,7 +12,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of
 from stvg_lightning.prompting.tracks import MaskTrack
-from stvg_lightning.tubes import Box, Clip, Sample, Tube, box_mask, decode_mask, mask_area, mask_center, rle_box
+from stvg_lightning.tubes import Box, Clip, Rle, Sample, Tube, box_mask, encode_mask, mask_area, rle_box, rle_center
 from stvg_lightning.tubes.choices import check_choice
 
 REFERENCE_SIDE = 336
@@ -131,18 +131,18 @@ def marked_tubes(tracks: Sequence[MaskTrack], markers: Markers, frames: Iterable
 def _visible_centers(sample: Sample, frame: int, markers: Markers) -> dict[int, tuple[float, float]]:
     """Object id -> the point in pixels at which its label goes, for the objects marked in a frame."""
     seen = {i: mask for i in sample.truth.tracks if (mask := _mask_in_frame(sample, i, frame)) is not None}
-    areas = {object_id: float(mask.sum()) for object_id, mask in seen.items()}
-    centers = {i: mask_center(seen[i]) for i in sorted(large_enough(areas, sample.categories, markers))}
+    areas = {object_id: float(mask_area(rle)) for object_id, rle in seen.items()}
+    centers = {i: rle_center(seen[i]) for i in sorted(large_enough(areas, sample.categories, markers))}
     return {object_id: center for object_id, center in centers.items() if center is not None}
 
 
-def _mask_in_frame(sample: Sample, object_id: int, frame: int) -> np.ndarray | None:
+def _mask_in_frame(sample: Sample, object_id: int, frame: int) -> Rle | None:
     """An object's mask in a frame, or the box of an object that has no masks at all; None where it is not seen."""
     truth, masks = sample.truth, sample.masks.get(object_id)
     if masks:
-        return decode_mask(masks[frame]) if frame in masks else None
+        return masks.get(frame)
     box = truth.tracks[object_id].get(frame)
-    return None if box is None else box_mask(box, truth.height, truth.width)
+    return None if box is None else encode_mask(box_mask(box, truth.height, truth.width))
 
 
 def _draw_labels(picture: np.ndarray, centers: Mapping[int, tuple[float, float]], markers: Markers) -> np.ndarray:

@@ -20,6 +20,7 @@ from stvg_lightning.tubes.masks import (
     mask_center,
     mask_overlaps,
     rle_box,
+    rle_center,
     union_of_masks,
 )
 from stvg_lightning.tubes.sample import TASKS, Clip, Sample, Task, Truth, Tube
@@ -57,6 +58,7 @@ __all__ = [
     "mask_overlaps",
     "paired_box_iou",
     "rle_box",
+    "rle_center",
     "span_frames_to_seconds",
     "span_intersection",
     "span_iou",

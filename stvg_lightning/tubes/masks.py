@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,16 @@ def mask_center(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
     row, as STVG-R1's released preprocessing places its markers: unlike the centroid, the row always
     crosses a connected object.
     """
-    box = mask_box(mask)
+    return _center(mask, mask_box(mask))
+
+
+def rle_center(rle: Rle) -> tuple[float, float] | None:
+    """The point `(x, y)` that `mask_center` gives for a run-length encoded mask."""
+    box = rle_box(rle)
+    return None if box is None else _center(coco.decode(_as_bytes(rle)), box)
+
+
+def _center(mask: NDArray[Any], box: Box | None) -> tuple[float, float] | None:
     if box is None:
         return None
     x1, y1, x2, y2 = box

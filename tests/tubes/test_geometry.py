@@ -20,6 +20,8 @@ from stvg_lightning.tubes import (
     mask_box,
     mask_center,
     paired_box_iou,
+    rle_box,
+    rle_center,
     span_frames_to_seconds,
     span_intersection,
     span_iou,
@@ -162,7 +164,7 @@ def test_masks_survive_encoding(height: int, width: int, random: object) -> None
     assert np.array_equal(decode_mask(rle), mask) and decode_mask(rle).dtype == bool
     box = mask_box(mask)
     if not mask.any():
-        assert box is None and mask_center(mask) is None
+        assert box is None and mask_center(mask) is None and rle_center(encode_mask(mask)) is None
         return
     x1, y1, x2, y2 = box
     outside = mask.copy()
@@ -170,6 +172,7 @@ def test_masks_survive_encoding(height: int, width: int, random: object) -> None
     assert not outside.any()
     assert mask[int(y1)].any() and mask[int(y2) - 1].any() and mask[:, int(x1)].any() and mask[:, int(x2) - 1].any()
     x, y = mask_center(mask)
+    assert rle_center(encode_mask(mask)) == (x, y) and rle_box(encode_mask(mask)) == box
     assert x1 < x < x2 and y1 < y < y2
 
 
