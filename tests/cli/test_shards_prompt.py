@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stvg_lightning.cli import prompting
 from stvg_lightning.cli.binding import RecipeError
 from stvg_lightning.cli.prompt_settings import read_settings
 from stvg_lightning.cli.prompting import _Numbered
@@ -301,3 +302,13 @@ stages:
         assert len(ShardFolder(tmp_path / "numbered/prompts" / split)) == 4
         assert (tmp_path / "numbered/prompts" / split / "quality.json").is_file()
     assert "prompts: done before" in stvg(*command).out
+
+
+@pytest.mark.parametrize(("num_devices", "devices"), [(0, ["cpu"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"])])
+def test_workers_share_the_gpus(num_devices: int, devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompting.torch.cuda, "device_count", lambda: num_devices)
+    found = []
+    for number in range(3):
+        monkeypatch.setattr(prompting, "worker_number", lambda number=number: number)
+        found.append(prompting._device())
+    assert found == devices

@@ -29,7 +29,7 @@ from stvg_lightning.data.shards import (
     write_shards,
 )
 from stvg_lightning.data.shards.building import BUILDING
-from stvg_lightning.data.shards.workers import Workers
+from stvg_lightning.data.shards.workers import Workers, worker_number
 from stvg_lightning.data.video import UnreadableVideo, probe_video
 from stvg_lightning.tubes import Sample, Truth
 from tests.data.annotations.reading import make_pictures, make_video
@@ -318,3 +318,17 @@ def test_excerpts_and_pictures_are_encoded_frame_for_frame(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableVideo, match="no pictures in"):
         encoded_footage(tmp_path / "empty", 4.0)
+
+
+def number_when_both_are_there(folder: Path, progress: object) -> int:
+    """This worker's number, told once another worker is there too."""
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    return worker_number()
+
+
+def test_workers_have_numbers(tmp_path: Path) -> None:
+    with Workers(number_when_both_are_there, 2) as workers:
+        assert sorted(workers.run([tmp_path, tmp_path])) == [0, 1]
+    assert worker_number() == 0, "in a process that is no worker"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from stvg_lightning.rewards import (
     load_term,
     temporal_iou,
 )
+from stvg_lightning.rewards.loading import own_file_of, packed_for_processes
 from stvg_lightning.tubes import Truth
 
 OWN_FILE = '''
@@ -128,3 +130,19 @@ def test_a_module_whose_own_import_fails_says_which(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"half_there\.x cannot be loaded: No module named 'no_such_module_at_all'"):
         load_term("half_there.x")
+
+
+def test_a_thing_of_an_own_file_is_unpacked_where_the_file_was_never_loaded(tmp_path: Path) -> None:
+    """Its module is loaded anew for each name in it, which plain pickling takes for another module."""
+    file = tmp_path / "own.py"
+    file.write_text("class Finder:\n    def __init__(self, size):\n        self.size = size\n")
+    first, second = (load_object(f"{file}:Finder") for _ in range(2))
+    thing = {"first": first(3), "second": second((4, 5)), "plain": Path("a")}
+    assert own_file_of(thing["first"]) == file and own_file_of(thing["plain"]) is None
+    packed = packed_for_processes(thing)
+    for name in [name for name in sys.modules if name.startswith("stvg_own_own_")]:
+        del sys.modules[name]
+    again = pickle.loads(packed)
+    assert (again["first"].size, again["second"].size, again["plain"]) == (3, (4, 5), Path("a"))
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(thing)
