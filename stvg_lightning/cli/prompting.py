@@ -7,6 +7,7 @@ about is gone through once. Then the samples, which is quick: votes, figures, an
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -113,6 +114,7 @@ class VideoTask:
     """A video to go through: where it lies, what with, and where what is found goes."""
 
     shards: Path
+    content_hash: str
     index: int
     out: Path
     packed_settings: bytes
@@ -160,7 +162,7 @@ def track_video(task: VideoTask, progress: Any) -> Path:
     """Find and follow the things of one video, and leave them in a file; what is wrong with the video, if it is bad."""
     settings: PromptSettings = pickle.loads(task.packed_settings)
     try:
-        sample = _shards(task.shards)[task.index]
+        sample = _shards(task.shards, task.content_hash)[task.index]
         frames = _Numbered(VideoFrames(sample.video, settings.window_frames, sample.truth.num_frames))
         detector, tracker = _networks(task.packed_settings, _device())
         found: dict[str, Any] = {"tracks": tracks_to_json(track_objects(frames, detector, tracker, settings.tracking))}
@@ -185,7 +187,8 @@ class _Numbered:
 
 
 @lru_cache(maxsize=1)
-def _shards(directory: Path) -> ShardFolder:
+def _shards(directory: Path, content_hash: str) -> ShardFolder:
+    """A folder of shards, opened once in each process for as long as it holds the same."""
     return ShardFolder(directory)
 
 
@@ -220,7 +223,8 @@ def _track_videos(folder: ShardFolder, out: Path, settings: PromptSettings) -> l
         file = out / TRACKS / f"{content[:32]}-{mark}.json"
         files.append(file)
         if not file.is_file():
-            tasks.setdefault(file, VideoTask(folder.directory, index, file, packed))
+            task = VideoTask(folder.directory, folder.manifest.content_hash, index, file, packed)
+            tasks.setdefault(file, task)
     with _bar() as bar, Workers(track_video, min(settings.num_workers, max(len(tasks), 1))) as workers:
         shown = bar.add_task("videos", total=len(tasks))
         for _ in workers.run(tasks.values(), partial(bar.advance, shown)):
@@ -230,7 +234,7 @@ def _track_videos(folder: ShardFolder, out: Path, settings: PromptSettings) -> l
 
 def _fingerprint(settings: PromptSettings, own_files: Sequence[Path]) -> str:
     """A hash of all that decides what is found: settings, files of the user's own, and weights that lie on disk."""
-    parts = [CREATED_BY, repr((settings.detector, settings.tracker, settings.tracking))]
+    parts = [CREATED_BY, *(_told(part) for part in (settings.detector, settings.tracker, settings.tracking))]
     parts += [sha256(file.read_bytes()).hexdigest() for file in own_files]
     for choice in (settings.detector, settings.tracker):
         place = Path(str(getattr(choice, "name", "")))
@@ -309,6 +313,12 @@ def _numbered(sample: Sample, tracks: Sequence[MaskTrack], ids: list[int], votes
     masks = {track.object_id: track.masks for track in tracks}
     categories = {track.object_id: track.category for track in tracks}
     return replace(sample, truth=truth, masks=masks, categories=categories, votes=votes[0] if len(votes) == 1 else {})
+
+
+def _told(thing: object) -> str:
+    """A thing's class and all that it was given; a class of the user's own may say of itself only where it lies."""
+    given = sorted(vars(thing).items())
+    return repr(thing) if dataclasses.is_dataclass(thing) else f"{type(thing).__qualname__}({given})"
 
 
 def _name(choice: object) -> str:

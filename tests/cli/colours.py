@@ -38,9 +38,11 @@ class Colours:
                 yield Detection(box, name, 0.9)
 
 
-@dataclass(frozen=True)
 class ByColour:
-    """Follows a thing by the colour in the middle of what it was shown."""
+    """Follows a thing by the colour in the middle of what it was shown; a plain class, as a user's may be."""
+
+    def __init__(self, most_apart: int = 150) -> None:
+        self.most_apart = most_apart
 
     def load(self, device):
         return self
