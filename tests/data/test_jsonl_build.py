@@ -97,7 +97,7 @@ def test_a_missing_object_id_is_voted_for_during_the_span(tmp_path: Path, caplog
     tracks = {"4": {"2": NEAR, "3": FAR, "6": FAR}, "5": {"2": FAR, "3": FAR, "6": NEAR, "7": NEAR}}
     boxes = {"2": NEAR, "3": FAR, "6": NEAR, "7": NEAR}
     (sample,) = read(tmp_path, LINE | {"tracks": tracks, "boxes_xyxy": boxes})
-    assert sample.truth.object_id == 4 and not caplog.messages
+    assert sample.truth.object_id == 4 and sample.votes == {4: 2} and not caplog.messages
     with caplog.at_level(logging.WARNING, "stvg_lightning.data"):
         (sample,) = read(tmp_path, LINE | {"tracks": tracks, "boxes_xyxy": {"2": FAR, "7": FAR}})
         assert sample.truth.object_id == 5 and not caplog.messages
@@ -106,6 +106,9 @@ def test_a_missing_object_id_is_voted_for_during_the_span(tmp_path: Path, caplog
         sample.truth.object_id == 4
         and "only 50 % of the frames agree that the target is object 4" in caplog.messages[0]
     )
+    assert sample.votes == {4: 1, 5: 1}
+    (told,) = read(tmp_path, LINE | {"tracks": tracks, "object_id": 4, "votes": {"4": 7, "5": 1}})
+    assert told.votes == {4: 7, 5: 1}
     with pytest.raises(ValueError, match=r"truth\.jsonl:1: object_id is missing, and boxes_xyxy overlap none of the 2"):
         read(tmp_path, LINE | {"tracks": tracks, "boxes_xyxy": {"2": [6, 0, 8, 1]}})
 
