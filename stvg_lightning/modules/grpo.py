@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stvg_lightning.models.adapters import AdaptedModel
 from stvg_lightning.models.forward import encode_videos
-from stvg_lightning.models.group_forward import group_states, log_probs_of_states
+from stvg_lightning.models.group_forward import group_states, statistics_of_states
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.collecting import Collected, Collector, Portion, portions_of
 from stvg_lightning.modules.credit import Credit, credits_of_critic, value_head
@@ -161,7 +161,7 @@ class GRPO(LightningModule):
         self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts
     ) -> Float[Tensor, "rows tokens"]:
         network, temperature = self.adapted.model.network, self.collector.sampling.temperature
-        return log_probs_of_states(network, states, rollouts.completions, temperature)
+        return statistics_of_states(network, states, rollouts.completions, temperature)[0]
 
     def _totals(self, portions: Sequence[Portion]) -> BatchTotals:
         """Sequences and tokens over all processes, divided by their number."""

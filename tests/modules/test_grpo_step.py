@@ -69,7 +69,7 @@ def scored_batch(model: VideoLanguageModel, samples: Samples, lora: Lora) -> tup
     preparation = preparation_of(adapted.model)
     batch = make_batch([preparation(sample) for sample in samples], model.encoder.processor.tokenizer)
     collected = module.collector.collect(batch, 0, 0.0)
-    stirred(adapted, scale=0.02, seed=2)
+    stirred(adapted, scale=0.03, seed=2)
     return module, collected
 
 
@@ -131,7 +131,9 @@ def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world
     assert kl > 1e-3 and 0 < clip_fraction < 1, "the test needs both to act"
     assert relative_difference(ours, theirs) < 1e-4
     if lora is ADAPTED_TOWER:
-        tower = [p.numel() * (".visual." in name) for name, p in module.named_parameters() if p.requires_grad]
+        tower = [
+            p.numel() * (".language_model." not in name) for name, p in module.named_parameters() if p.requires_grad
+        ]
         assert sum(tower) > 0
 
 

@@ -83,24 +83,24 @@ def test_completions_end_at_different_times(model: VideoLanguageModel, world_sam
     assert len(set(rollouts.lengths_tokens.tolist())) > 2
 
 
-def test_greedy_equals_transformers_generate(model: VideoLanguageModel) -> None:
+def test_greedy_equals_transformers_generate(qwen: VideoLanguageModel) -> None:
     # One step of time: there Qwen2.5-VL's positions after the video are the same in transformers.
     clip = noise_clip(2, 32, 32)
-    prompts = [model.encoder.encode(clip, text, 32, 32) for text in ("Who jumps?", "Which of the things moves first?")]
-    rollouts = roll_out(model, prompts, 1, Sampling(8, temperature=0.0), [0, 0])
+    prompts = [qwen.encoder.encode(clip, text, 32, 32) for text in ("Who jumps?", "Which of the things moves first?")]
+    rollouts = roll_out(qwen, prompts, 1, Sampling(8, temperature=0.0), [0, 0])
     for row, prompt in enumerate(prompts):
-        with torch.no_grad(), own_tower_attention(model.network):
-            generated = model.network.generate(
+        with torch.no_grad(), own_tower_attention(qwen.network):
+            generated = qwen.network.generate(
                 input_ids=prompt.input_ids[None],
                 attention_mask=torch.ones_like(prompt.input_ids)[None],
-                mm_token_type_ids=2 * (prompt.input_ids == model.network.config.video_token_id).int()[None],
+                mm_token_type_ids=2 * (prompt.input_ids == qwen.network.config.video_token_id).int()[None],
                 pixel_values_videos=prompt.patches,
                 video_grid_thw=prompt.grid_thw,
                 max_new_tokens=8,
                 do_sample=False,
-                suppress_tokens=banned_token_ids(model.network),
-                eos_token_id=model.end_token_id,
-                pad_token_id=model.pad_token_id,
+                suppress_tokens=banned_token_ids(qwen.network),
+                eos_token_id=qwen.end_token_id,
+                pad_token_id=qwen.pad_token_id,
             )
         expected = generated[0, len(prompt.input_ids) :].tolist()
         assert rollouts.token_ids[row, : len(expected)].tolist() == expected
@@ -242,3 +242,18 @@ def test_impossible_samplings_are_refused(bad: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**bad)
     assert GREEDY.temperature == 0
+
+
+def test_a_completion_that_has_ended_is_not_read_any_more(model: VideoLanguageModel, world_samples: Samples) -> None:
+    """Each step reads one token of each completion that goes on; prompts of all groups are read at once."""
+    ending = often_ending(model)
+    read: list[int] = []
+    ending.network.model.language_model.register_forward_hook(
+        lambda module, given, options, output: read.append(options["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    prompts = prompts_of(ending, world_samples[:2])
+    rollouts = roll_out(ending, prompts, 3, Sampling(6), [5, 6])
+    lengths = rollouts.lengths_tokens
+    assert read[0] == sum(len(prompt.input_ids) for prompt in prompts)
+    assert read[1:] == [int((lengths > step).sum()) for step in range(1, int(lengths.max()))]
+    assert len(set(read[1:])) > 1
