@@ -153,6 +153,16 @@ def completion_log_probs(
     Returns:
         Float32; 0 where the mask is False.
     """
+    mask = completions.mask
+    states = completion_states(model, batch, completions, features)
+    written = chosen_log_probs(model, states[mask], completions.token_ids[mask], temperature)
+    return torch.zeros(mask.shape, device=written.device).masked_scatter(mask, written)
+
+
+def completion_states(
+    model: PreTrainedModel, batch: PromptBatch, completions: Completions, features: VideoFeatures
+) -> Float[Tensor, "rows tokens width"]:
+    """The state that predicts each completion token, each prompt repeated; see `completion_log_probs`."""
     rows, num_tokens = completions.token_ids.shape
     group_size = rows // batch.num_prompts
     assert group_size * batch.num_prompts == rows, (rows, batch.num_prompts)
@@ -166,10 +176,7 @@ def completion_log_probs(
         features.repeated(group_size),
         attention_mask=torch.cat([prompt_mask, torch.ones_like(completions.mask)], dim=1).long(),
     )
-    predicting = states[:, batch.num_tokens - 1 : -1]
-    mask = completions.mask
-    written = chosen_log_probs(model, predicting[mask], completions.token_ids[mask], temperature)
-    return torch.zeros(rows, num_tokens, device=written.device).masked_scatter(mask, written)
+    return states[:, batch.num_tokens - 1 : -1]
 
 
 def conversation_log_probs(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stvg_lightning.models.group_rows import RowLayout
+from stvg_lightning.models.prefix_attention import attend_completions
 
 LEAST_ROOM_TOKENS = 64
 ROOM_SHARE = 0.5
@@ -117,14 +117,7 @@ class LearningPrompt:
         """Completions of the prompt, whole and side by side: (1, heads, tokens, channels)."""
         keys, values = self.held[layer]
         (span,) = layout.spans
-        return F.scaled_dot_product_attention(
-            query,
-            torch.cat([keys, key], dim=2),
-            torch.cat([values, value], dim=2),
-            attn_mask=layout.completion_mask(span, query.device),
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
+        return attend_completions(query, (keys, values), (key, value), scaling, span.completion_tokens)
 
     def owed(self) -> Tensor:
         """A sum whose gradient is what the passes over completions have left at the prompt's keys and values."""

@@ -10,12 +10,12 @@ scored, so it is not read at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from stvg_lightning.models.forward import Completions
@@ -74,21 +74,10 @@ class RowLayout:
     spans: tuple[GroupSpan, ...]
     before: PromptsBefore | None = None
     recorded: dict[int, tuple[Tensor, Tensor]] | None = None
-    _masks: dict[tuple[GroupSpan, torch.device], Tensor] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
         return self.spans[-1].whole.stop
-
-    def completion_mask(self, span: GroupSpan, device: torch.device) -> Bool[Tensor, "queries keys"]:
-        """Which tokens of its prompt and of its completions the completions of a group see."""
-        if (span, device) not in self._masks:
-            lengths = torch.tensor(span.completion_tokens, device=device)
-            owner = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
-            own = (owner[:, None] == owner).tril()
-            prompt = own.new_ones(len(owner), span.prompt_tokens)
-            self._masks[span, device] = torch.cat([prompt, own], dim=1)
-        return self._masks[span, device]
 
     @cached_property
     def owners(self) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:

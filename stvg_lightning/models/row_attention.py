@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from stvg_lightning.models.group_rows import RowLayout
+from stvg_lightning.models.prefix_attention import attend_completions
 
 NAME = "group_rows"
 
@@ -61,7 +62,7 @@ def row_attention(
 
 
 def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout) -> Tensor:
-    """Masked attention of a row, group by group; arguments and result are (1, heads, tokens, channels)."""
+    """Attention of a row, group by group; arguments and result are (1, heads, tokens, channels)."""
     grouped = query.shape[1] != key.shape[1]
     outputs = []
     for span in layout.spans:
@@ -72,17 +73,10 @@ def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | 
             )
         )
         if sum(span.completion_tokens):
-            mask = layout.completion_mask(span, query.device)
-            outputs.append(
-                F.scaled_dot_product_attention(
-                    query[:, :, span.completions],
-                    key[:, :, span.whole],
-                    value[:, :, span.whole],
-                    attn_mask=mask,
-                    scale=scaling,
-                    enable_gqa=grouped,
-                )
-            )
+            own = span.completions
+            prefix = (key[:, :, part], value[:, :, part])
+            pair = (key[:, :, own], value[:, :, own])
+            outputs.append(attend_completions(query[:, :, own], prefix, pair, scaling, span.completion_tokens))
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
 
