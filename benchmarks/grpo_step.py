@@ -62,6 +62,7 @@ from stvg_lightning.models.forward import (
     language_states,
     next_token_log_probs,
 )
+from stvg_lightning.models.group_forward import GroupPart
 from stvg_lightning.models.loading import VideoLanguageModel, load_encoder, position_rule, wrap_model
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptEncoder
@@ -237,6 +238,7 @@ class Bench:
         Attached(self.module, case.device)
         if case.variant == "repeated":
             self.module.policy_states = MethodType(repeated_states, self.module)
+            self.module.policy_parts = MethodType(repeated_parts, self.module)
         trained = [p for p in self.adapted.adapter.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
 
@@ -292,6 +294,11 @@ def repeated_states(module: GRPO, portion: Portion) -> Tensor:
     """In place of the module's own: each prompt repeated for each of its completions."""
     network = module.adapted.model.network
     return completion_states(network, portion.batch.prompts, portion.rollouts.completions, portion.features)
+
+
+def repeated_parts(module: GRPO, portion: Portion) -> list[GroupPart]:
+    """The same for what is learned from: all rows in one pass."""
+    return [GroupPart(slice(0, len(portion.rollouts.mask)), repeated_states(module, portion), is_last=True)]
 
 
 @torch.no_grad()

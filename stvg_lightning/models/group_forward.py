@@ -29,7 +29,22 @@ from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.models.row_attention import row_mask
 
-Rows = slice
+
+@dataclass(frozen=True)
+class GroupPart:
+    """Completions of a pass that are gone backward through together, and the states that predict their tokens."""
+
+    rows: slice
+    states: Float[Tensor, "rows tokens width"]
+    is_last: bool = False
+
+
+@dataclass(frozen=True)
+class PromptPart:
+    """What parts of a group have left at their prompt: a sum through which to go backward at the end."""
+
+    owed: Float[Tensor, ""]
+    is_last: bool = True
 
 
 def group_log_probs(
@@ -82,7 +97,7 @@ def group_states_in_parts(
     completions: Completions,
     features: VideoFeatures,
     most_tokens: int | None,
-) -> Iterator[tuple[Rows, Float[Tensor, "rows tokens width"]] | Tensor]:
+) -> Iterator[GroupPart | PromptPart]:
     """The states of `group_states` in parts of a group, so that only a part's activations are held at a time.
 
     The prompt is read once. What backward passes over the parts leave at its keys and values goes through it at the
@@ -96,12 +111,12 @@ def group_states_in_parts(
         most_tokens: completion tokens read in one part, at least one completion; None: all of them, in one row.
 
     Yields:
-        Rows and their states; after each, the caller goes backward through it. Where there was more than one
-        part, last a sum through which to go backward too.
+        Parts; the caller goes backward through each before the next.
     """
     lengths = tokens_read(completions)
     if most_tokens is None or sum(lengths) <= most_tokens:
-        yield slice(0, len(lengths)), group_states(model, batch, completions, features)
+        states = group_states(model, batch, completions, features)
+        yield GroupPart(slice(0, len(lengths)), states, is_last=True)
         return
     assert batch.num_prompts == 1, "a pass over several prompts must fit"
     prompt = prompt_row(batch)
@@ -111,9 +126,9 @@ def group_states_in_parts(
     held_last = last.detach().requires_grad_(last.requires_grad)
     for rows in parts_of(lengths, most_tokens):
         part = Completions(completions.token_ids[rows], completions.mask[rows])
-        yield rows, _part_states(model, batch, part, read, held_last)
+        yield GroupPart(rows, _part_states(model, batch, part, read, held_last))
     if last.requires_grad:
-        yield read.owed() + owed_by([(last, held_last)])
+        yield PromptPart(read.owed() + owed_by([(last, held_last)]))
 
 
 def parts_of(lengths: list[int], most_tokens: int) -> list[slice]:

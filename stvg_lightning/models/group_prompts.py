@@ -73,7 +73,7 @@ class DecodingPrompts:
         heads, num_rows, width = key.shape[1:]
         scale = width**-0.5 if scaling is None else scaling
         if layer not in self._own:
-            self._own[layer] = OwnTokens(*(key.new_empty(num_rows, heads, 0, width) for _ in range(2)))
+            self._own[layer] = OwnTokens(*(each.new_empty(num_rows, heads, 0, width) for each in (key, value)))
         own = self._own[layer]
         own.write(self.step, key[0].transpose(0, 1), value[0].transpose(0, 1))
         own_values = own.values[:, :, : self.step + 1]
@@ -85,7 +85,7 @@ class DecodingPrompts:
             group = slice(first, first + rows)
             asked = queries[group].transpose(0, 1).reshape(heads, -1, width)
             scores = _scores(asked, keys).view(heads, rows, -1, keys.shape[1]).transpose(0, 1)
-            shares = torch.cat([scores, own_scores[group]], dim=-1).softmax(dim=-1).to(values.dtype)
+            shares = torch.cat([scores, own_scores[group]], dim=-1).softmax(dim=-1).to(own_values.dtype)
             of_prompt, of_own = shares.split([keys.shape[1], self.step + 1], dim=-1)
             taken = of_prompt.transpose(0, 1).reshape(heads, -1, keys.shape[1]) @ values
             outputs.append(taken.view(heads, rows, -1, width).transpose(0, 1) + of_own @ own_values[group])
@@ -137,4 +137,5 @@ def _cut_off(tensor: Tensor) -> Tensor:
 
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Dot products in float32: in bfloat16 a score of 10 would be off by 0.03."""
-    return queries.float() @ keys.float().transpose(-1, -2)
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries.float() @ keys.float().transpose(-1, -2)

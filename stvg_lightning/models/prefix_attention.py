@@ -20,6 +20,7 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 Prefix = tuple[Float[Tensor, "1 key_heads keys width"], Float[Tensor, "1 key_heads keys width"]]
 Own = tuple[Float[Tensor, "1 key_heads queries width"], Float[Tensor, "1 key_heads queries width"]]
+"""Keys and values; fewer heads than the queries have, perhaps."""
 Queries = Float[Tensor, "1 heads queries width"]
 
 
@@ -33,9 +34,11 @@ def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence
         lengths: tokens of each completion.
         scale: factor of the dot products.
     """
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
     times = query.shape[1] // prefix[0].shape[1]
     expanded = [each.repeat_interleave(times, dim=1) if times > 1 else each for each in (*prefix, *own)]
-    return _PrefixAttention.apply(query, *expanded, tuple(length for length in lengths if length), scale)
+    cast = [each.to(dtype) for each in (query, *expanded)]  # as torch does by itself for its public attention
+    return _PrefixAttention.apply(*cast, tuple(length for length in lengths if length), scale)
 
 
 def attend_completions(

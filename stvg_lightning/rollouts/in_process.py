@@ -11,17 +11,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs
-from stvg_lightning.models.group_forward import Prefill, decode_step, prefill
+from stvg_lightning.models.group_forward import Prefill, decode_step, parts_of, prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
-from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, written_mask
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
 
 @dataclass(frozen=True)
 class InProcessSampler:
-    """Samples with the model that is being trained, as it is at that moment."""
+    """Samples with the model that is being trained, as it is at that moment.
+
+    Attributes:
+        model: the model.
+        most_tokens: at most so many tokens, of prompts and of completions at their longest, are held at once, at least
+            one group; None: all prompts of a batch.
+    """
 
     model: VideoLanguageModel
+    most_tokens: int | None = None
 
     def sample(
         self,
@@ -41,6 +48,24 @@ class InProcessSampler:
             prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
                 in whatever batch and on whatever process it is sampled.
         """
+        lengths = prompts.attention_mask.sum(dim=1) + group_size * sampling.max_new_tokens
+        parts = parts_of(lengths.tolist(), self.most_tokens or int(lengths.sum()))
+        return joined(
+            [
+                self._sample(prompts.select(part), features.select(part), group_size, sampling, prompt_seeds[part])
+                for part in parts
+            ],
+            self.model.pad_token_id,
+        )
+
+    def _sample(
+        self,
+        prompts: PromptBatch,
+        features: VideoFeatures,
+        group_size: int,
+        sampling: Sampling,
+        prompt_seeds: Sequence[int],
+    ) -> Rollouts:
         network = self.model.network
         noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
         started = perf_counter()

@@ -13,6 +13,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.forward import Completions, completion_log_probs, encode_videos
 from stvg_lightning.models.group_forward import (
+    PromptPart,
     group_log_probs,
     group_states,
     group_states_in_parts,
@@ -139,10 +140,10 @@ def test_a_group_in_parts_equals_the_group_at_once(
             features = encode_videos(network, batch)
         found, total = torch.zeros(6, 7), 0.0
         for part in group_states_in_parts(network, batch, COMPLETIONS, features, most):
-            if isinstance(part, Tensor):
-                part.backward()
+            if isinstance(part, PromptPart):
+                part.owed.backward()
                 continue
-            rows, states = part
+            rows, states = part.rows, part.states
             completions = Completions(COMPLETIONS.token_ids[rows], MASK[rows])
             found[rows], _ = statistics_of_states(network, states, completions, TEMPERATURE)
             loss = loss_of(found[rows], rows=rows)

@@ -137,6 +137,23 @@ def test_the_same_sample_and_seed_give_the_same_group_in_any_batch(
             assert_close(other.log_probs[mine, :width], together.log_probs[theirs, :width], atol=1e-4)
 
 
+def test_a_bound_of_tokens_changes_nothing(model: VideoLanguageModel, world_samples: Samples) -> None:
+    model = often_ending(model)
+    prompts = prompts_of(model, world_samples[:3])
+    batch = batch_of(model, prompts)
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+    two = sum(len(prompt.input_ids) + 3 * 6 for prompt in prompts[:2])
+    whole, *bounded = (
+        InProcessSampler(model, most).sample(batch, features, 3, Sampling(6), [5, 6, 7]) for most in (None, two, 1)
+    )
+    for rollouts in bounded:
+        assert torch.equal(rollouts.token_ids, whole.token_ids) and torch.equal(rollouts.mask, whole.mask)
+        assert_close(rollouts.log_probs, whole.log_probs, atol=1e-5)
+        assert rollouts.texts == whole.texts and torch.equal(rollouts.truncated, whole.truncated)
+        assert rollouts.seconds.keys() == whole.seconds.keys()
+
+
 def test_another_seed_gives_another_group(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
     model = models["qwen3_vl"]
     prompts = prompts_of(model, world_samples[:1])
