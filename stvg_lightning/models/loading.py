@@ -126,6 +126,19 @@ def load_model(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
     return wrap_model(network, encoder)
 
 
+def load_structure(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
+    """A model without its weights, for what can be told of it beforehand; call it under `torch.device("meta")`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: an unknown precision or a family that is not supported.
+    """
+    check_choice("dtype", dtype, DTYPES)
+    encoder = load_encoder(name)
+    config = AutoConfig.from_pretrained(model_folder(name))
+    return wrap_model(AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype]), encoder)
+
+
 def wrap_model(
     network: PreTrainedModel, encoder: PromptEncoder, adapters: PeftModel | None = None
 ) -> VideoLanguageModel:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import Trainer
 from torch import Tensor
 
 from stvg_lightning.answers import Answer
@@ -28,6 +27,7 @@ from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
 from tests.small_models import plain_log_probs, preparation_of, with_biased_head
 from tests.small_trainings import (
+    Attached,
     Watch,
     adapted_copy,
     curves_of,
@@ -43,15 +43,6 @@ from tests.small_trainings import (
 Samples = tuple[Sample, ...]
 ADAPTED_TOWER = Lora(rank=4, alpha=8, vision_tower="adapted")
 GROUP, BETA, CLIP, TEMPERATURE = 3, 0.3, 0.1, 0.8
-
-
-class Attached(Trainer):
-    """A trainer to which a module belongs, without training: enough for gradients."""
-
-    def __init__(self, module: GRPO) -> None:
-        super().__init__(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        self.strategy.connect(module)
-        module.trainer = self
 
 
 def scored_batch(model: VideoLanguageModel, samples: Samples, lora: Lora) -> tuple[GRPO, Collected]:
