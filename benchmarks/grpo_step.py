@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from types import MethodType
 from typing import Any
 
@@ -248,9 +248,9 @@ class Bench:
 
     def roll_out(self) -> tuple[dict[str, float], VideoFeatures]:
         """Vision, prefill and generation, and what the tower made of the video."""
-        started = self._now()
+        started = self.now()
         features = self.collector.encode(self.batch)
-        spent = {"vision": self._now() - started}
+        spent = {"vision": self.now() - started}
         if self.case.variant == "repeated":
             rollouts = repeated_rollout(self, features)
         else:
@@ -259,16 +259,16 @@ class Bench:
 
     def update(self, rollouts: Rollouts, features: VideoFeatures) -> dict[str, float]:
         """Reference, policy, the way back, and one step of AdamW."""
-        started = self._now()
+        started = self.now()
         rewards = torch.tensor([[share_of_even_letters(text) for text in rollouts.texts]], device=self.case.device)
-        spent = {"reward": self._now() - started}
+        spent = {"reward": self.now() - started}
         collected = Collected(self.batch, features, rollouts, [], rewards, 0, {}, {})
         portions = [Portion(collected, slice(0, 1))]
-        started = self._now()
+        started = self.now()
         self.module.accumulate_gradients(portions, self.module.credits(portions))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {**spent, "update": self._now() - started}
+        return {**spent, "update": self.now() - started}
 
     def invented_rollouts(self) -> Rollouts:
         """Completions of random tokens: the same for every variant."""
@@ -280,7 +280,7 @@ class Bench:
         log_probs = torch.full(shape, -6.0, device=self.case.device)
         return Rollouts(token_ids, mask, log_probs, texts, ~mask[:, 0], self.case.group_size)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         if self.case.device == "cuda":
             torch.cuda.synchronize()
         return perf_counter()
@@ -311,21 +311,21 @@ def repeated_rollout(bench: Bench, features: VideoFeatures) -> Rollouts:
     given = {"past_key_values": cache, "use_cache": True}
     written: list[Tensor] = []
     with evaluation_mode(network):
-        started = bench._now()
+        started = bench.now()
         hidden = language_states(network, rows, positions, features.repeated(size), **given)[:, -1]
-        prefill_seconds = bench._now() - started
+        prefill_seconds = bench.now() - started
         for step in range(bench.case.completion_tokens):
             log_probs = next_token_log_probs(network, hidden)
             written.append(torch.multinomial(log_probs.exp(), 1)[:, 0])
             if step + 1 < bench.case.completion_tokens:
                 place = continued_position_ids(positions, 1, start=step)
                 hidden = language_states(network, written[-1][:, None], place, **given)[:, -1]
-    spent = {"prefill": prefill_seconds, "generate": bench._now() - started - prefill_seconds}
+    spent = {"prefill": prefill_seconds, "generate": bench.now() - started - prefill_seconds}
     return replace(bench.invented_rollouts(), token_ids=torch.stack(written, 1), seconds=spent)
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Seconds of each phase, the median of the repeats after one that does not count, and the update's memory."""
+    """Seconds of each phase, after a step that does not count; or the memory of the update."""
     bench = Bench(case)
     found: dict[str, Any] = {"prompt_tokens": int(bench.batch.prompts.attention_mask.sum())}
     if case.only_update:
@@ -335,13 +335,16 @@ def measure(case: Case) -> dict[str, Any]:
         held = memory_mib(case.device, begin=True)
         bench.update(rollouts, features)
         return {**found, "held_mib": held, "peak_mib": memory_mib(case.device)}
-    phases: list[dict[str, float]] = []
     for _ in range(case.repeats + 1):
+        used = process_time()
         spent, features = bench.roll_out()
-        phases.append({**spent, **bench.update(bench.invented_rollouts(), features)})
-    counted = phases[1:]
-    found["seconds"] = {name: statistics.median(each[name] for each in counted) for name in phases[0]}
-    found["seconds"]["step"] = statistics.median(sum(each.values()) for each in counted)
+        rollout_used = process_time() - used
+        spent |= bench.update(bench.invented_rollouts(), features)
+        phases = {"step": sum(spent.values()), "rollout": sum(spent.values()) - spent["update"], **spent}
+        used = process_time() - used
+        phases |= {"cpu_step": used, "cpu_rollout": rollout_used, "cpu_update": used - rollout_used}
+        found.setdefault("runs", []).append(phases)
+    del found["runs"][0]
     found["flops"] = flops_of(bench, found["prompt_tokens"])
     found["matrix_flops_per_second"] = measured_flops_per_second(case.device, case.dtype)
     return found
@@ -422,10 +425,11 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
         """Seconds of whole steps."""
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            seconds.append({"step": -perf_counter()})
+            seconds.append({"step": -perf_counter(), "cpu_step": -process_time()})
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             seconds[-1]["step"] += perf_counter()
+            seconds[-1]["cpu_step"] += process_time()
 
     trainer = GRPOTrainer(
         model=network,
@@ -440,9 +444,9 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
     generate = trainer._generate_and_score_completions
 
     def timed(inputs: Any) -> Any:
-        started = perf_counter()
+        started, used = perf_counter(), process_time()
         made = generate(inputs)
-        seconds[-1]["rollout"] = perf_counter() - started
+        seconds[-1] |= {"rollout": perf_counter() - started, "cpu_rollout": process_time() - used}
         lengths.append(int(made["completion_mask"].sum()))
         lengths.append(made["prompt_ids"].shape[1])
         return made
@@ -451,9 +455,9 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
     trainer.train()
     if lengths[0] != case.group_size * case.completion_tokens:
         raise ValueError(f"TRL wrote {lengths[0]} tokens, not {case.group_size} x {case.completion_tokens}")
-    counted = [{**each, "update": each["step"] - each["rollout"]} for each in seconds[1:]]
-    medians = {name: statistics.median(each[name] for each in counted) for name in counted[0]}
-    return {"prompt_tokens": lengths[1], "seconds": medians}
+    for each in seconds:
+        each |= {f"{kind}update": each[f"{kind}step"] - each[f"{kind}rollout"] for kind in ("", "cpu_")}
+    return {"prompt_tokens": lengths[1], "runs": seconds[1:]}
 
 
 def run_case(case: Case, python: str) -> dict[str, Any]:
@@ -470,23 +474,33 @@ def run_case(case: Case, python: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(cases: Callable[..., Case], sizes: list[int], trl_python: str | None) -> list[dict[str, Any]]:
+def compare(cases: Callable[..., Case], sizes: list[int], rounds: int, trl_python: str) -> list[dict[str, Any]]:
     """All variants at all sizes, and the ratios between them."""
     rows = []
     for size in sizes:
         row: dict[str, Any] = {"wanted_prompt_tokens": size}
+        for _ in range(rounds):  # in turn, so that what else the machine does falls on all of them
+            for variant in VARIANTS:
+                found = run_case(cases(variant, size, False), trl_python if variant == "trl" else sys.executable)
+                row.setdefault(variant, found)
+                if row[variant] is not found:
+                    row[variant].setdefault("runs", []).extend(found.get("runs", []))
+        for variant in VARIANTS:
+            runs = row[variant].get("runs")
+            if runs:
+                row[variant]["seconds"] = {name: statistics.median(each[name] for each in runs) for name in runs[0]}
         for variant in ("shared", "repeated"):
-            row[variant] = run_case(cases(variant, size, False), sys.executable)
             row[variant]["memory"] = run_case(cases(variant, size, True), sys.executable)
-        if trl_python is not None:
-            row["trl"] = run_case(cases("trl", size, False), trl_python)
         rows.append({**row, "ratios": ratios_of(row)})
         print(json.dumps(rows[-1]["ratios"]), file=sys.stderr)
     return rows
 
 
 def ratios_of(row: dict[str, Any]) -> dict[str, float]:
-    """How many times faster and smaller the shared form is, and how near to plain products of matrices."""
+    """How many times faster and smaller the shared form is, and how near to plain products of matrices.
+
+    `cpu_...` are ratios of the processes' own CPU time, which another process on the machine does not lengthen.
+    """
     shared, repeated = row["shared"], row["repeated"]
     found: dict[str, float] = {}
     for phase in ("prefill", "update"):
@@ -495,12 +509,13 @@ def ratios_of(row: dict[str, Any]) -> dict[str, float]:
         found[f"{phase}_share_of_flops_ratio"] = found[f"{phase}_speed_up"] / found[f"{phase}_flops_ratio"]
         floor = shared["flops"][phase] / shared["matrix_flops_per_second"]
         found[f"{phase}_seconds_over_matrix_products"] = shared["seconds"][phase] / floor
-    found["generate_speed_up"] = repeated["seconds"]["generate"] / shared["seconds"]["generate"]
-    found["step_speed_up"] = repeated["seconds"]["step"] / shared["seconds"]["step"]
+    for phase in ("generate", "step", "cpu_update", "cpu_rollout", "cpu_step"):
+        found[f"{phase}_speed_up"] = repeated["seconds"][phase] / shared["seconds"][phase]
     needs = [each["memory"]["peak_mib"] - each["memory"]["held_mib"] for each in (shared, repeated)]
     found["update_memory_share"] = needs[0] / needs[1]
-    if "seconds" in row.get("trl", {}):
-        found["step_speed_up_over_trl"] = row["trl"]["seconds"]["step"] / shared["seconds"]["step"]
+    if "seconds" in row["trl"]:
+        for phase in ("rollout", "update", "step", "cpu_step"):
+            found[f"{phase}_speed_up_over_trl"] = row["trl"]["seconds"][phase] / shared["seconds"][phase]
     return {name: round(value, 3) for name, value in found.items()}
 
 
@@ -511,7 +526,8 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, nargs="+", default=list(PROMPT_TOKENS))
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--completion-tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1, help="steps that count in each process (default: 1)")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each variant, in turn (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--scale", choices=tuple(SCALES), default="small")
     parser.add_argument("--only-update", action="store_true", help="measure the update's memory alone")
@@ -529,7 +545,7 @@ def main() -> None:
         case = case_of(options.variant, options.prompt_tokens[0], options.only_update)
         print(json.dumps(measure_trl(case) if case.variant == "trl" else measure(case)))
         return
-    rows = compare(case_of, options.prompt_tokens, options.trl_python or sys.executable)
+    rows = compare(case_of, options.prompt_tokens, options.rounds, options.trl_python or sys.executable)
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     report = {"device": device, "torch": torch.__version__, **common, "sizes": rows}
     print(
