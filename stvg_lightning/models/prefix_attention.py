@@ -34,11 +34,17 @@ def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence
         lengths: tokens of each completion.
         scale: factor of the dot products.
     """
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
     times = query.shape[1] // prefix[0].shape[1]
     expanded = [each.repeat_interleave(times, dim=1) if times > 1 else each for each in (*prefix, *own)]
-    cast = [each.to(dtype) for each in (query, *expanded)]  # as torch does by itself for its public attention
+    cast = in_one_precision(query, *expanded)
     return _PrefixAttention.apply(*cast, tuple(length for length in lengths if length), scale)
+
+
+def in_one_precision(*tensors: Tensor) -> list[Tensor]:
+    """Queries, keys and values as torch itself casts them for its public attention under autocast."""
+    kind = tensors[0].device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensors[0].dtype
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def attend_completions(

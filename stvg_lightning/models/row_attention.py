@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from stvg_lightning.models.group_rows import RowLayout
-from stvg_lightning.models.prefix_attention import attend_completions
+from stvg_lightning.models.prefix_attention import attend_completions, in_one_precision
 
 NAME = "group_rows"
 
@@ -53,9 +53,9 @@ def row_attention(
     if row_layout.before is not None:
         output = row_layout.before.attend(layer, query, key, value, scaling, row_layout)
     elif isinstance(attention_mask, BlockMask):
-        output = _compiled_flex_attention()(
-            query, key, value, block_mask=attention_mask, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-        )
+        given = in_one_precision(query, key, value)
+        grouped = query.shape[1] != key.shape[1]
+        output = _compiled_flex_attention()(*given, block_mask=attention_mask, scale=scaling, enable_gqa=grouped)
     else:
         output = attend_by_parts(query, key, value, scaling, row_layout)
     return output.transpose(1, 2), None

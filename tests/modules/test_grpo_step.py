@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.models.adapters import Lora
+from stvg_lightning.models.families import tower_of
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.batches import make_batch
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
@@ -126,6 +127,21 @@ def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world
             p.numel() * (".language_model." not in name) for name, p in module.named_parameters() if p.requires_grad
         ]
         assert sum(tower) > 0
+
+
+@pytest.mark.parametrize("tokens_per_pass", [None, 1])
+@pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])
+def test_the_tower_runs_once_for_what_is_learned(
+    model: VideoLanguageModel, world_samples: Samples, lora: Lora, tokens_per_pass: int | None
+) -> None:
+    """A frozen tower's features come from the rollout; a trained one makes one differentiable pass for each prompt."""
+    module, scored = scored_batch(model, world_samples[:2], lora)
+    module.settings = replace(module.settings, tokens_per_pass=tokens_per_pass)
+    passes: list[bool] = []
+    tower_of(module.adapted.model.network).register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    portions = module.portions([scored])
+    module.accumulate_gradients(portions, module.credits(portions))
+    assert passes == ([] if module.adapted.tower_is_frozen else [False, True] * len(portions))
 
 
 def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
