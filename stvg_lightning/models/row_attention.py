@@ -64,19 +64,17 @@ def row_attention(
 def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout) -> Tensor:
     """Attention of a row, group by group; arguments and result are (1, heads, tokens, channels)."""
     grouped = query.shape[1] != key.shape[1]
+    sizes = [size for span in layout.spans for size in (span.prompt_tokens, sum(span.completion_tokens))]
+    # Cut once: the way back through each slice of its own would fill a whole row.
+    pieces = list(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
     outputs = []
-    for span in layout.spans:
-        part = span.prompt
+    for span, prompt, own in zip(layout.spans, pieces[::2], pieces[1::2], strict=True):
+        asked, keys, values = prompt
         outputs.append(
-            F.scaled_dot_product_attention(
-                query[:, :, part], key[:, :, part], value[:, :, part], is_causal=True, scale=scaling, enable_gqa=grouped
-            )
+            F.scaled_dot_product_attention(asked, keys, values, is_causal=True, scale=scaling, enable_gqa=grouped)
         )
         if sum(span.completion_tokens):
-            own = span.completions
-            prefix = (key[:, :, part], value[:, :, part])
-            pair = (key[:, :, own], value[:, :, own])
-            outputs.append(attend_completions(query[:, :, own], prefix, pair, scaling, span.completion_tokens))
+            outputs.append(attend_completions(own[0], (keys, values), own[1:], scaling, span.completion_tokens))
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
 
