@@ -547,7 +547,7 @@ def main() -> None:
         return
     rows = compare(case_of, options.prompt_tokens, options.rounds, options.trl_python or sys.executable)
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    report = {"device": device, "torch": torch.__version__, **common, "sizes": rows}
+    report = {**common, "device": device, "torch": torch.__version__, "sizes": rows}
     print(
         json.dumps(report if options.json else {row["wanted_prompt_tokens"]: row["ratios"] for row in rows}, indent=2)
     )
