@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from transformers import PreTrainedModel
-
 from stvg_lightning.models.flops import ModelShape, shape_of
 from stvg_lightning.models.forward import HEAD_CHUNK_LOGITS
 from stvg_lightning.models.group_forward import parts_of
+from stvg_lightning.models.loading import Network
 from stvg_lightning.models.memory import bytes_of, saved_bytes_per_token
 from stvg_lightning.modules.floor import StepWork
 
@@ -47,7 +46,7 @@ class ModelSize:
     vocabulary_size: int
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> ModelSize:
+    def of(cls, model: Network) -> ModelSize:
         """Of a network on the device `meta`, with what is trained asking for gradients."""
         text, vision = model.config.get_text_config(), model.config.vision_config
         item = model.dtype.itemsize
