@@ -1,4 +1,4 @@
-"""What tests of the upper floors share: random models of both families, a few samples, shards of them."""
+"""What tests of the upper floors share: random models of all families, a few samples, shards of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.tiny_architecture import build_tokenizer
 from stvg_lightning.modules.lesson_tasks import world_texts
 from stvg_lightning.tubes import Sample
-from tests.small_models import FAMILIES, build_qwen2_5_vl, build_qwen3_vl
+from tests.small_models import FAMILIES, QWEN_FAMILIES, build_internvl, build_qwen2_5_vl, build_qwen3_vl
 
 # A busy machine is no reason to fail: properties are about results, not about time. Where changes are merged the
 # cases are the same each time, so that a change is judged by what it changed; everywhere else they are new ones.
@@ -44,7 +44,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def models(tokenizer: PreTrainedTokenizerFast) -> dict[str, VideoLanguageModel]:
     """A random model of each family; tests that change one copy it first."""
     state = torch.get_rng_state()
-    built = {"qwen3_vl": build_qwen3_vl(tokenizer), "qwen2_5_vl": build_qwen2_5_vl(tokenizer)}
+    built = {
+        "qwen3_vl": build_qwen3_vl(tokenizer),
+        "qwen2_5_vl": build_qwen2_5_vl(tokenizer),
+        "internvl": build_internvl(tokenizer),
+    }
     torch.set_rng_state(state)
     return built
 
@@ -52,6 +56,12 @@ def models(tokenizer: PreTrainedTokenizerFast) -> dict[str, VideoLanguageModel]:
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest, models: dict[str, VideoLanguageModel]) -> VideoLanguageModel:
     """Each family in turn."""
+    return models[request.param]
+
+
+@pytest.fixture(params=QWEN_FAMILIES)
+def qwen(request: pytest.FixtureRequest, models: dict[str, VideoLanguageModel]) -> VideoLanguageModel:
+    """Each family of Qwen in turn."""
     return models[request.param]
 
 

@@ -1,4 +1,4 @@
-"""Small random models of both families for tests, and their log-probabilities by transformers' own forward pass."""
+"""Small random models of all families for tests, and their log-probabilities by transformers' own forward pass."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -21,6 +26,7 @@ from transformers import (
 
 from stvg_lightning.answers import id_span
 from stvg_lightning.data.video import VideoSampling
+from stvg_lightning.models.families import tower_of
 from stvg_lightning.models.forward import banned_token_ids
 from stvg_lightning.models.loading import VideoLanguageModel, position_rule, wrap_model
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
@@ -35,7 +41,8 @@ from stvg_lightning.prompting import Markers
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.tubes import Clip, Sample
 
-FAMILIES = ("qwen3_vl", "qwen2_5_vl")
+FAMILIES = ("qwen3_vl", "qwen2_5_vl", "internvl")
+QWEN_FAMILIES = FAMILIES[:2]
 SIDE = 32
 SAMPLING = VideoSampling(fps=2.0, min_frame_pixels=SIDE * SIDE, max_frame_pixels=SIDE * SIDE)
 MARKERS = Markers(size=80.0, color="black")
@@ -97,6 +104,57 @@ def build_qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> VideoLanguageModel:
     return wrap_model(network, PromptEncoder(processor, position_rule(config)))
 
 
+def build_internvl(tokenizer: PreTrainedTokenizerFast) -> VideoLanguageModel:
+    """An InternVL3 of the same size: frames are single images of 32 x 32 pixels, four tokens each."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokens = {
+        "start_image": "vision_start",
+        "end_image": "vision_end",
+        "context_image": "image_pad",
+        "video": "video_pad",
+    }
+    for name, token in tokens.items():
+        setattr(tokenizer, f"{name}_token", f"<|{token}|>")
+        setattr(tokenizer, f"{name}_token_id", tokenizer.convert_tokens_to_ids(f"<|{token}|>"))
+    config = InternVLConfig(
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": VOCABULARY_SIZE,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "initializer_range": 0.06,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "num_hidden_layers": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "patch_size": 8,
+            "image_size": SIDE,
+            "initializer_range": 0.06,
+        },
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=4,
+    )
+    torch.manual_seed(3)
+    network = InternVLForConditionalGeneration(config).eval()
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size={"height": SIDE, "width": SIDE}),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size={"height": SIDE, "width": SIDE}),
+        image_seq_length=4,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return wrap_model(network, PromptEncoder(processor, position_rule(config)))
+
+
 def copied(model: VideoLanguageModel) -> VideoLanguageModel:
     """A copy whose weights and layers may be changed."""
     return VideoLanguageModel(copy.deepcopy(model.network), model.encoder)
@@ -132,7 +190,7 @@ def random_completions(num_rows: int, num_tokens: int, seed: int = 0) -> Tensor:
 @contextmanager
 def own_tower_attention(network: PreTrainedModel) -> Iterator[None]:
     """Let the tower attend as transformers does by itself: one segment after the other."""
-    config = network.model.visual.config
+    config = tower_of(network).config
     ours, config._attn_implementation = config._attn_implementation, "sdpa"
     try:
         yield
@@ -143,10 +201,13 @@ def own_tower_attention(network: PreTrainedModel) -> Iterator[None]:
 def plain_logits(model: VideoLanguageModel, prompt: EncodedPrompt, written: Tensor) -> Tensor:
     """Logits before each written token and after the last, by one plain pass without padding, cache or shared video.
 
-    The positions of Qwen3-VL are transformers' own; those of Qwen2.5-VL differ by design.
+    The positions of Qwen3-VL and InternVL3 are transformers' own; those of Qwen2.5-VL differ by design.
     """
     network = model.network
     token_ids = torch.cat([prompt.input_ids, written])[None]
+    if network.config.model_type == "internvl":
+        frames = prompt.patches.view(-1, 3, SIDE, SIDE)
+        return network(input_ids=token_ids, pixel_values=frames, use_cache=False).logits[0, len(prompt.input_ids) - 1 :]
     types = 2 * (token_ids == network.config.video_token_id).int()
     positions = None
     if network.config.model_type == "qwen2_5_vl":

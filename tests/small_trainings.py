@@ -87,6 +87,15 @@ def grpo_module(
     return GRPO(adapted, collector, objective or grpo(), settings, optimization)
 
 
+class Attached(Trainer):
+    """A trainer to which a module belongs, without training: enough for gradients."""
+
+    def __init__(self, module: GRPO) -> None:
+        super().__init__(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        self.strategy.connect(module)
+        module.trainer = self
+
+
 CLIPS = ClipSampling(fps=4.0)
 
 

@@ -85,6 +85,13 @@ def check(options: Namespace) -> int:
     return 1 if failures else 0
 
 
+def plan(options: Namespace) -> int:
+    """`stvg plan`."""
+    from stvg_lightning.cli import planning
+
+    return planning.plan(options)
+
+
 def report(options: Namespace) -> int:
     """`stvg report`."""
     from stvg_lightning.cli.recipe import bind_recipe, load_values
@@ -224,4 +231,4 @@ def rewards_table(rows: list[dict[str, Any]], texts: list[str], rewards: Weighte
     return table
 
 
-__all__ = ["check", "evaluate", "predict", "report", "reward", "run", "score", "shards"]
+__all__ = ["check", "evaluate", "plan", "predict", "report", "reward", "run", "score", "shards"]

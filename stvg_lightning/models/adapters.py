@@ -31,7 +31,10 @@ STAGE_ADAPTER = "default"
 LINEAGE_FILE = "stvg_model.json"
 SPATIAL_FOLDER = "spatial"
 LANGUAGE_LAYERS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-TOWER_LAYERS = r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj|mlp\.[02])"
+TOWER_LAYERS = (
+    r".*visual\.(?!patch_embed).*\.(qkv|proj|linear_fc1|linear_fc2|gate_proj|up_proj|down_proj|mlp\.[02])"
+    r"|.*vision_tower\..*\.(q_proj|k_proj|v_proj|projection_layer|fc1|fc2)|.*multi_modal_projector\.linear_[12]"
+)
 
 
 @dataclass(frozen=True)

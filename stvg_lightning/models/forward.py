@@ -1,4 +1,4 @@
-"""Forward passes: videos once through the tower, prompts into a cache, and log-probabilities of completions.
+"""Forward passes: videos once through the tower, tokens through the language model, and their log-probabilities.
 
 Every pass (rollout, old, policy, reference) goes through here with the same positions, the same
 video features and the same support of tokens, so that their log-probabilities can be compared.
@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from stvg_lightning.models.growing_cache import growing_cache
+from stvg_lightning.models.families import (
+    encoder_outputs,
+    own_position_ids,
+    placeholder_token_id,
+    tower_output,
+)
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
 
-HEAD_CHUNK_TOKENS = 1024
+HEAD_CHUNK_LOGITS = 2**25
+"""Logits that are held at once in float32: 128 MiB, whatever the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,9 @@ def encode_videos(model: PreTrainedModel, batch: PromptBatch) -> VideoFeatures:
         ValueError: the number of features is not the number of video placeholders in the prompts, so
             part of a video would not reach the language model.
     """
-    output = model.model.get_video_features(batch.patches, batch.grid_thw, return_dict=True)
-    features = VideoFeatures(
-        tuple(output.pooler_output), tuple(tuple(level) for level in getattr(output, "deepstack_features", None) or ())
-    )
-    num_placeholders = (batch.input_ids == model.config.video_token_id).sum(dim=1).tolist()
+    output = tower_output(model, batch.patches, batch.grid_thw)
+    features = VideoFeatures(output.pooler_output, tuple(output.deepstack_features))
+    num_placeholders = (batch.input_ids == placeholder_token_id(model.config)).sum(dim=1).tolist()
     num_features = [len(tokens) for tokens in features.tokens]
     if num_placeholders != num_features:
         raise ValueError(f"prompts hold {num_placeholders} video placeholders for {num_features} video features")
@@ -101,25 +104,30 @@ def next_token_log_probs(
     return logits.index_fill(-1, banned, float("-inf")).log_softmax(dim=-1)
 
 
-@dataclass
-class Prefill:
-    """A batch of prompts after one pass: the cache to continue from and the last token's hidden state."""
+def language_states(
+    model: PreTrainedModel,
+    token_ids: Int[Tensor, "batch tokens"],
+    position_ids: Int[Tensor, "3 batch tokens"],
+    features: VideoFeatures | None = None,
+    **more: object,
+) -> Float[Tensor, "batch tokens width"]:
+    """The last states of tokens, read by the language model.
 
-    cache: DynamicCache
-    last_hidden: Float[Tensor, "prompts width"]
-
-
-def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures) -> Prefill:
-    """Read prompts once, keeping their keys and values, with room for what follows."""
+    Args:
+        model: the vision-language model.
+        token_ids: what is read.
+        position_ids: time, height and width of each token.
+        features: of the videos whose placeholders are among the tokens.
+        more: what transformers takes beside: `attention_mask`, `past_key_values`, `row_layout`.
+    """
+    videos = None if features is None else encoder_outputs(model.config, features.tokens, features.deepstack)
     output = model.model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask.long(),
-        position_ids=batch.position_ids,
-        mm_encoder_outputs=encoder_outputs(features),
-        past_key_values=growing_cache(model.config.get_text_config()),
-        use_cache=True,
+        input_ids=token_ids,
+        position_ids=own_position_ids(model.config, position_ids),
+        mm_encoder_outputs=videos,
+        **{"use_cache": False, **more},
     )
-    return Prefill(output.past_key_values, output.last_hidden_state[:, -1])
+    return output.last_hidden_state
 
 
 def completion_log_probs(
@@ -145,23 +153,30 @@ def completion_log_probs(
     Returns:
         Float32; 0 where the mask is False.
     """
+    mask = completions.mask
+    states = completion_states(model, batch, completions, features)
+    written = chosen_log_probs(model, states[mask], completions.token_ids[mask], temperature)
+    return torch.zeros(mask.shape, device=written.device).masked_scatter(mask, written)
+
+
+def completion_states(
+    model: PreTrainedModel, batch: PromptBatch, completions: Completions, features: VideoFeatures
+) -> Float[Tensor, "rows tokens width"]:
+    """The state that predicts each completion token, each prompt repeated; see `completion_log_probs`."""
     rows, num_tokens = completions.token_ids.shape
     group_size = rows // batch.num_prompts
     assert group_size * batch.num_prompts == rows, (rows, batch.num_prompts)
     prompt_ids = batch.input_ids.repeat_interleave(group_size, dim=0)
     prompt_mask = batch.attention_mask.repeat_interleave(group_size, dim=0)
     prompt_positions = batch.position_ids.repeat_interleave(group_size, dim=1)
-    output = model.model(
-        input_ids=torch.cat([prompt_ids, completions.token_ids], dim=1),
+    states = language_states(
+        model,
+        torch.cat([prompt_ids, completions.token_ids], dim=1),
+        torch.cat([prompt_positions, continued_position_ids(prompt_positions, num_tokens)], dim=2),
+        features.repeated(group_size),
         attention_mask=torch.cat([prompt_mask, torch.ones_like(completions.mask)], dim=1).long(),
-        position_ids=torch.cat([prompt_positions, continued_position_ids(prompt_positions, num_tokens)], dim=2),
-        mm_encoder_outputs=encoder_outputs(features.repeated(group_size)),
-        use_cache=False,
     )
-    predicting = output.last_hidden_state[:, batch.num_tokens - 1 : -1]
-    mask = completions.mask
-    written = chosen_log_probs(model, predicting[mask], completions.token_ids[mask], temperature)
-    return torch.zeros(rows, num_tokens, device=written.device).masked_scatter(mask, written)
+    return states[:, batch.num_tokens - 1 : -1]
 
 
 def conversation_log_probs(
@@ -185,41 +200,52 @@ def conversation_log_probs(
             (torch.zeros_like(batch.attention_mask), conversation.mask),
         )
     )
-    output = model.model(
-        input_ids=token_ids,
+    states = language_states(
+        model,
+        token_ids,
+        positions.gather(2, order.expand(3, -1, -1)),
+        features,
         attention_mask=torch.ones_like(token_ids),
-        position_ids=positions.gather(2, order.expand(3, -1, -1)),
-        mm_encoder_outputs=encoder_outputs(features),
-        use_cache=False,
     )
-    predicting = output.last_hidden_state[:, :-1][scored[:, 1:]]
+    predicting = states[:, :-1][scored[:, 1:]]
     return chosen_log_probs(model, predicting, token_ids[:, 1:][scored[:, 1:]], temperature=1.0)
 
 
 def chosen_log_probs(
     model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
 ) -> Float[Tensor, " tokens"]:
-    """Log-probabilities of chosen tokens, the head run in chunks that are computed again for the gradient."""
-
-    def chunk_log_probs(chunk_hidden: Tensor, chunk_ids: Tensor) -> Tensor:
-        log_probs = next_token_log_probs(model, chunk_hidden, temperature)
-        return log_probs.gather(-1, chunk_ids[:, None])[:, 0]
-
-    chunks = zip(hidden.split(HEAD_CHUNK_TOKENS), token_ids.split(HEAD_CHUNK_TOKENS), strict=True)
-    if not torch.is_grad_enabled():
-        return torch.cat([chunk_log_probs(*chunk) for chunk in chunks])
-    return torch.cat([checkpoint(chunk_log_probs, *chunk, use_reentrant=False) for chunk in chunks])
+    """Log-probabilities of chosen tokens; see `chosen_statistics`."""
+    return chosen_statistics(model, hidden, token_ids, temperature)[0]
 
 
-def encoder_outputs(features: VideoFeatures) -> dict[str, Any]:
-    """Features in the shape that transformers takes in place of a pass through the tower."""
-    return {"video": _TowerOutput(features.tokens, [level for level in features.deepstack])}
+def chosen_statistics(
+    model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
+) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
+    """Log-probabilities of chosen tokens, and the entropies of the distributions they were chosen from.
 
+    The head runs in chunks that are computed again for the gradient, so that at most `HEAD_CHUNK_LOGITS` logits are
+    held in float32, forward and backward. Entropies have no gradient.
+    """
+    size = max(1, HEAD_CHUNK_LOGITS // model.config.get_text_config().vocab_size)
+    banned = torch.tensor(banned_token_ids(model), device=hidden.device)
 
-@dataclass
-class _TowerOutput:
-    pooler_output: tuple[Tensor, ...]
-    deepstack_features: list[tuple[Tensor, ...]]
+    def of_chunk(chunk_hidden: Tensor, chunk_ids: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model.lm_head(chunk_hidden).float() / temperature
+        logits = logits.index_fill(-1, banned, float("-inf"))
+        normalizers = logits.logsumexp(dim=-1)
+        chosen = logits.gather(-1, chunk_ids[:, None])[:, 0] - normalizers
+        with torch.no_grad():
+            shares = (logits - normalizers[:, None]).exp()
+            mean_logits = (shares * logits.index_fill(-1, banned, 0.0)).sum(dim=-1)
+        return chosen, normalizers.detach() - mean_logits
+
+    chunks = zip(hidden.split(size), token_ids.split(size), strict=True)
+    if torch.is_grad_enabled():
+        found = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+    else:
+        found = [of_chunk(*chunk) for chunk in chunks]
+    log_probs, entropies = (torch.cat(values) for values in zip(*found, strict=True))
+    return log_probs, entropies
 
 
 def _repeated(tensors: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:

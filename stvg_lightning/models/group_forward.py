@@ -1,23 +1,50 @@
 """A whole group in one row, scored or sampled: the prompt once, then its completions side by side.
 
-A row is `[prompt, completion 1, ..., completion G]`. A block mask lets every completion see the
-prompt and itself, and each one's positions go on where the prompt ends: each token sees exactly what
-it would see in a row of its own, so values and gradients are those of `completion_log_probs`, which
-repeats the prompt G times. In video GRPO the prompt is most of the row, and the group costs little
-more than one completion. Sampling keeps the same order but by steps: `[prompt, first token of each
-completion, second token of each, ...]`, so keys and values of the prompt are held and read once.
+In video GRPO the prompt is most of what is read, and a group costs little more than one completion. Values and
+gradients are those of `completion_log_probs`, which repeats the prompt for each of its completions.
 """
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from stvg_lightning.models.forward import Completions, VideoFeatures, chosen_log_probs, encoder_outputs
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stvg_lightning.models.forward import Completions, VideoFeatures, chosen_statistics, language_states
+from stvg_lightning.models.group_prompts import DecodingPrompts, LearningPrompt, owed_by
+from stvg_lightning.models.group_rows import (
+    GroupRow,
+    GroupSpan,
+    RowLayout,
+    group_row,
+    predicting_places,
+    prompt_row,
+    tokens_read,
+)
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
+from stvg_lightning.models.row_attention import row_mask
+
+
+@dataclass(frozen=True)
+class GroupPart:
+    """Completions of a pass that are gone backward through together, and the states that predict their tokens."""
+
+    rows: slice
+    states: Float[Tensor, "rows tokens width"]
+    is_last: bool = False
+
+
+@dataclass(frozen=True)
+class PromptPart:
+    """What parts of a group have left at their prompt: a sum through which to go backward at the end."""
+
+    owed: Float[Tensor, ""]
+    is_last: bool = True
 
 
 def group_log_probs(
@@ -39,102 +66,158 @@ def group_log_probs(
     Returns:
         Float32; 0 where the mask is False.
     """
-    return log_probs_of_states(model, group_states(model, batch, completions, features), completions, temperature)
+    states = group_states(model, batch, completions, features)
+    return statistics_of_states(model, states, completions, temperature)[0]
 
 
-def log_probs_of_states(
+def statistics_of_states(
     model: PreTrainedModel, states: Float[Tensor, "rows tokens width"], completions: Completions, temperature: float
-) -> Float[Tensor, "rows tokens"]:
-    """Log-probability of every completion token, given the states of `group_states`."""
+) -> tuple[Float[Tensor, "rows tokens"], Float[Tensor, "rows tokens"]]:
+    """Log-probability of every completion token and the entropy where it was chosen, from `group_states`.
+
+    The head reads scored tokens only.
+    """
     mask = completions.mask
-    written = chosen_log_probs(model, states[mask], completions.token_ids[mask], temperature)
-    return torch.zeros(mask.shape, device=written.device).masked_scatter(mask, written)
+    values = chosen_statistics(model, states[mask], completions.token_ids[mask], temperature)
+    log_probs, entropies = (torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in values)
+    return log_probs, entropies
 
 
 def group_states(
     model: PreTrainedModel, batch: PromptBatch, completions: Completions, features: VideoFeatures
 ) -> Float[Tensor, "rows tokens width"]:
-    """The state that predicts each completion token; arguments are those of `group_log_probs`."""
-    rows, num_tokens = completions.token_ids.shape
-    group_size = rows // batch.num_prompts
-    assert group_size * batch.num_prompts == rows, (rows, batch.num_prompts)
-    side_by_side = completions.token_ids.reshape(batch.num_prompts, group_size * num_tokens)
-    positions = continued_position_ids(batch.position_ids, num_tokens).repeat(1, 1, group_size)
-    output = model.model(
-        input_ids=torch.cat([batch.input_ids, side_by_side], dim=1),
-        attention_mask=group_attention_mask(batch.attention_mask, group_size, num_tokens)[:, None],
-        position_ids=torch.cat([batch.position_ids, positions], dim=2),
-        mm_encoder_outputs=encoder_outputs(features),
-        use_cache=False,
-    )
-    return _predicting_states(output.last_hidden_state, batch.num_tokens, group_size)
+    """The state that predicts each completion token, from one row of all groups; arguments as in `group_log_probs`."""
+    row = group_row(batch, completions)
+    return _read(model, row, features)[row.predicting]
 
 
-def group_attention_mask(
-    prompt_mask: Bool[Tensor, "prompts prompt_tokens"], group_size: int, num_tokens: int
-) -> Bool[Tensor, "prompts row_tokens row_tokens"]:
-    """Which token of a row may see which: True at `[prompt, query, key]` where the query sees the key.
+def group_states_in_parts(
+    model: PreTrainedModel,
+    batch: PromptBatch,
+    completions: Completions,
+    features: VideoFeatures,
+    most_tokens: int | None,
+) -> Iterator[GroupPart | PromptPart]:
+    """The states of `group_states` in parts of a group, so that only a part's activations are held at a time.
 
-    Args:
-        prompt_mask: False for padding on the left.
-        group_size: completions a row.
-        num_tokens: tokens of each completion, padding included.
-
-    Returns:
-        Causal; a completion's tokens see the prompt and their own completion. A padding token sees
-        itself alone, since attention over nothing is not a number.
-    """
-    num_prompts, num_prompt_tokens = prompt_mask.shape
-    device = prompt_mask.device
-    in_prompt = torch.full((num_prompt_tokens,), -1, device=device)
-    owner = torch.cat([in_prompt, torch.arange(group_size, device=device).repeat_interleave(num_tokens)])
-    causal = torch.ones(len(owner), len(owner), dtype=torch.bool, device=device).tril()
-    visible = causal & ((owner[None] == -1) | (owner[None] == owner[:, None]))
-    real = torch.cat([prompt_mask, prompt_mask.new_ones(num_prompts, group_size * num_tokens)], dim=1)
-    return (visible & real[:, None]) | torch.eye(len(owner), dtype=torch.bool, device=device)
-
-
-def decode_step(
-    model: PreTrainedModel, token_ids: Int[Tensor, " rows"], batch: PromptBatch, step: int, cache: DynamicCache
-) -> Float[Tensor, "rows width"]:
-    """Read one more token of every completion.
+    The prompt is read once. What backward passes over the parts leave at its keys and values goes through it at the
+    end, so the gradients are those of one pass.
 
     Args:
         model: the vision-language model.
-        token_ids: rows in the order of the prompts, the same number for each.
-        batch: prompts, padded on the left.
-        step: tokens of each completion that were read before.
-        cache: keys and values of the prompts and of those tokens; it grows in place.
+        batch: one prompt, or several that fit together.
+        completions: of each prompt, the same number.
+        features: the prompts' videos.
+        most_tokens: completion tokens read in one part, at least one completion; None: all of them, in one row.
+
+    Yields:
+        Parts; the caller goes backward through each before the next.
+    """
+    lengths = tokens_read(completions)
+    if most_tokens is None or sum(lengths) <= most_tokens:
+        states = group_states(model, batch, completions, features)
+        yield GroupPart(slice(0, len(lengths)), states, is_last=True)
+        return
+    assert batch.num_prompts == 1, "a pass over several prompts must fit"
+    prompt = prompt_row(batch)
+    recorded: dict[int, tuple[Tensor, Tensor]] = {}
+    last = _read(model, prompt, features, recorded)[-1]
+    read = LearningPrompt.of(recorded)
+    held_last = last.detach().requires_grad_(last.requires_grad)
+    for rows in parts_of(lengths, most_tokens):
+        part = Completions(completions.token_ids[rows], completions.mask[rows])
+        yield GroupPart(rows, _part_states(model, batch, part, read, held_last))
+    if last.requires_grad:
+        yield PromptPart(read.owed() + owed_by([(last, held_last)]))
+
+
+def parts_of(lengths: list[int], most_tokens: int) -> list[slice]:
+    """Neighbours that hold at most so many tokens together, at least one.
+
+    Example:
+        >>> parts_of([3, 3, 9, 1, 1], 6)
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    bounds, held = [0], 0
+    for place, length in enumerate(lengths):
+        if held and held + length > most_tokens:
+            bounds.append(place)
+            held = 0
+        held += max(length, 1)
+    return [slice(start, end) for start, end in zip(bounds, [*bounds[1:], len(lengths)], strict=True)]
+
+
+@dataclass
+class Prefill:
+    """Prompts after one pass: what their completions read from, and the last token's state of each."""
+
+    prompts: DecodingPrompts
+    last_hidden: Float[Tensor, "prompts width"]
+
+
+def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures, group_size: int = 1) -> Prefill:
+    """Read prompts once, without padding, keeping their keys and values for `group_size` completions of each."""
+    row = prompt_row(batch)
+    recorded: dict[int, tuple[Tensor, Tensor]] = {}
+    states = _read(model, row, features, recorded)
+    return Prefill(DecodingPrompts.of(recorded, row.layout, group_size), states[row.predicting[:, 0]])
+
+
+def decode_step(
+    model: PreTrainedModel,
+    token_ids: Int[Tensor, " rows"],
+    last_positions: Int[Tensor, "3 rows"],
+    prompts: DecodingPrompts,
+) -> Float[Tensor, "rows width"]:
+    """Read one more token of every completion that is still being written.
+
+    Args:
+        model: the vision-language model.
+        token_ids: rows in the order of the prompts.
+        last_positions: of the last token of each row's prompt.
+        prompts: what was read before; the new tokens are written into it.
 
     Returns:
         What predicts each completion's next token.
     """
-    group_size = len(token_ids) // batch.num_prompts
-    positions = continued_position_ids(batch.position_ids, 1, start=step).expand(-1, -1, group_size)
-    output = model.model(
-        input_ids=token_ids.view(batch.num_prompts, group_size),
-        attention_mask=decoding_mask(batch.attention_mask, group_size, step)[:, None],
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return output.last_hidden_state.flatten(0, 1)
+    positions = (last_positions + 1 + prompts.step)[:, None]
+    layout = RowLayout((GroupSpan(0, 0, (1,) * len(token_ids)),), before=prompts)
+    row = GroupRow(token_ids[None], positions, layout, torch.arange(len(token_ids))[:, None])
+    states = _read(model, row)
+    prompts.step += 1
+    return states
 
 
-def decoding_mask(
-    prompt_mask: Bool[Tensor, "prompts prompt_tokens"], group_size: int, step: int
-) -> Bool[Tensor, "prompts group row_tokens"]:
-    """Which token of a row the newest token of each completion may see: the prompt, its own past and itself."""
-    prompt = prompt_mask[:, None].expand(-1, group_size, -1)
-    own = torch.eye(group_size, dtype=torch.bool, device=prompt_mask.device).repeat(1, step + 1)
-    return torch.cat([prompt, own.expand(len(prompt), -1, -1)], dim=2)
+def _read(
+    model: PreTrainedModel,
+    row: GroupRow,
+    features: VideoFeatures | None = None,
+    recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
+) -> Float[Tensor, "row_tokens width"]:
+    """One pass over a row."""
+    layout = RowLayout(row.layout.spans, row.layout.before, recorded)
+    mask = row_mask(layout, row.token_ids.device)
+    states = language_states(model, row.token_ids, row.position_ids, features, attention_mask=mask, row_layout=layout)
+    return states[0]
 
 
-def _predicting_states(
-    hidden: Float[Tensor, "prompts row_tokens width"], num_prompt_tokens: int, group_size: int
+def _part_states(
+    model: PreTrainedModel,
+    batch: PromptBatch,
+    part: Completions,
+    read: LearningPrompt,
+    last: Float[Tensor, " width"],
 ) -> Float[Tensor, "rows tokens width"]:
-    """The state that predicts each completion token: the prompt's last one, then the completion's own."""
-    num_prompts, _, width = hidden.shape
-    own = hidden[:, num_prompt_tokens:].reshape(num_prompts * group_size, -1, width)
-    last = hidden[:, num_prompt_tokens - 1].repeat_interleave(group_size, dim=0)
-    return torch.cat([last[:, None], own[:, :-1]], dim=1)
+    """The states of some completions of a prompt that was read before."""
+    lengths = tokens_read(part)
+    continued = continued_position_ids(batch.position_ids, part.token_ids.shape[1])[:, 0]
+    num_prompt_tokens = int(batch.attention_mask.sum())
+    token_ids = torch.cat([ids[:length] for ids, length in zip(part.token_ids, lengths, strict=True)])
+    positions = torch.cat([continued[:, :length] for length in lengths], dim=1)
+    # In this row the prompt's last state comes first, and its tokens are elsewhere.
+    places = predicting_places([GroupSpan(0, 1, tuple(lengths))], part)
+    if not len(token_ids):
+        return last.expand(*part.mask.shape, -1)
+    span = GroupSpan(0, num_prompt_tokens, tuple(lengths))
+    row = GroupRow(token_ids[None], positions[:, None], RowLayout((span,), before=read), places)
+    return torch.cat([last[None], _read(model, row)])[places]

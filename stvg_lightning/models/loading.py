@@ -10,8 +10,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig, PreTrainedModel
 
+from stvg_lightning.models.families import FAMILIES, shows_frames_as_images
 from stvg_lightning.models.positions import PositionRule
 from stvg_lightning.models.prompts import PromptEncoder
+from stvg_lightning.models.row_attention import use_row_attention
 from stvg_lightning.models.vision_attention import batch_vision_attention
 from stvg_lightning.tubes.choices import check_choice
 
@@ -23,7 +25,6 @@ TINY_DETECTOR_FOLDER = Path(__file__).parent / "tiny_detector"
 PROMPT_FILE = "stvg_prompt.json"
 """Beside a model's weights: the sampling and the markers that it was trained with."""
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 Network = PreTrainedModel
 """What a loaded model is to the floors above: transformers' own class."""
 
@@ -91,6 +92,8 @@ def position_rule(config: PretrainedConfig) -> PositionRule:
     """
     if config.model_type not in FAMILIES:
         raise ValueError(f"model type {config.model_type!r} is not supported: choose from {', '.join(FAMILIES)}")
+    if shows_frames_as_images(config):
+        return PositionRule(merge_size=1, frames_in_text=False, counts_tokens=True)
     vision = config.vision_config
     if config.model_type == "qwen3_vl":
         return PositionRule(vision.spatial_merge_size, frames_in_text=True)
@@ -123,9 +126,27 @@ def load_model(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
     return wrap_model(network, encoder)
 
 
+def load_structure(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
+    """A model without its weights, for what can be told of it beforehand; call it under `torch.device("meta")`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: an unknown precision or a family that is not supported.
+    """
+    check_choice("dtype", dtype, DTYPES)
+    encoder = load_encoder(name)
+    config = AutoConfig.from_pretrained(model_folder(name))
+    return wrap_model(AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype]), encoder)
+
+
 def wrap_model(
     network: PreTrainedModel, encoder: PromptEncoder, adapters: PeftModel | None = None
 ) -> VideoLanguageModel:
-    """A loaded or newly made network with its encoder, its tower set to attend to all frames at once."""
-    batch_vision_attention(network)
+    """A loaded or newly made network with its encoder.
+
+    Its tower is set to attend to all frames at once, its language model to rows of groups.
+    """
+    if not shows_frames_as_images(network.config):
+        batch_vision_attention(network)
+    use_row_attention(network)
     return VideoLanguageModel(network, encoder, adapters)

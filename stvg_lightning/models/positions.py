@@ -24,11 +24,13 @@ class PositionRule:
         frames_in_text: the family writes each frame's time as text between frames (Qwen3-VL), so
             every frame is a block of its own; otherwise one block holds the whole video (Qwen2.5-VL).
         tokens_per_second: positions per second of video, for families that space frames by time.
+        counts_tokens: positions count tokens, whatever they show (InternVL3).
     """
 
     merge_size: int
     frames_in_text: bool
     tokens_per_second: float = 0.0
+    counts_tokens: bool = False
 
 
 def prompt_position_ids(

@@ -77,14 +77,16 @@ class PromptEncoder:
 
     @property
     def side_multiple(self) -> int:
-        """Both sides of a frame must be multiples of this many pixels."""
+        """Both sides of a frame must be multiples of this many pixels; the side of a model's squares, if it has one."""
         video = self.processor.video_processor
+        if self.rule.counts_tokens:
+            return int(video.size["height"])
         return video.patch_size * video.merge_size
 
     @property
     def frames_per_step(self) -> int:
         """Frames that the tower merges into one step of time."""
-        return self.processor.video_processor.temporal_patch_size
+        return 1 if self.rule.counts_tokens else self.processor.video_processor.temporal_patch_size
 
     def encode(self, clip: Clip, instruction: str, height: int, width: int) -> EncodedPrompt:
         """Encode one question about one clip.
@@ -94,7 +96,16 @@ class PromptEncoder:
             instruction: the user's turn, after the video.
             height: height in pixels to which frames are resized; a multiple of `side_multiple`.
             width: likewise.
+
+        Raises:
+            ValueError: the model takes squares of one size, and this is another.
         """
+        if self.rule.counts_tokens and (height, width) != (self.side_multiple, self.side_multiple):
+            side = self.side_multiple
+            raise ValueError(
+                f"this model takes frames of {side} x {side} pixels, not of {width} x {height}: "
+                f"set video.min_frame_pixels and video.max_frame_pixels to {side * side}"
+            )
         content = [{"type": "video"}, {"type": "text", "text": instruction}]
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -107,6 +118,8 @@ class PromptEncoder:
             do_resize=False,
             return_tensors="pt",
         )
+        if self.rule.counts_tokens:
+            return _prompt_of_images(encoded["input_ids"][0], encoded["pixel_values"])
         token_types = encoded["mm_token_type_ids"][0]
         positions = prompt_position_ids(token_types, encoded["video_grid_thw"], self.rule, self._seconds_per_step(clip))
         return EncodedPrompt(
@@ -147,6 +160,14 @@ def collate_prompts(prompts: Sequence[EncodedPrompt], pad_token_id: int) -> Prom
         torch.cat([prompt.patches for prompt in prompts]),
         torch.cat([prompt.grid_thw for prompt in prompts]),
     )
+
+
+def _prompt_of_images(
+    input_ids: Int[Tensor, " tokens"], frames: Float[Tensor, "frames 3 height width"]
+) -> EncodedPrompt:
+    """A prompt whose video is a row of images: each is one long patch, and positions count tokens."""
+    positions = torch.arange(len(input_ids)).expand(3, -1).clone()
+    return EncodedPrompt(input_ids, positions, frames.flatten(1), torch.tensor([[len(frames), 1, 1]]))
 
 
 def _metadata(clip: Clip) -> VideoMetadata:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 
@@ -14,7 +14,10 @@ from torch import Tensor
 from stvg_lightning.answers import Answer
 from stvg_lightning.evaluation import missing_parts
 from stvg_lightning.models.adapters import AdaptedModel
-from stvg_lightning.models.forward import VideoFeatures, encode_videos
+from stvg_lightning.models.feature_cache import FeatureCache
+from stvg_lightning.models.forward import Completions, VideoFeatures, encode_videos
+from stvg_lightning.models.loading import Network
+from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.rewards import RewardContext, RewardedAnswer, WeightedSum
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
@@ -36,6 +39,25 @@ class Collected:
     num_unreadable: int
     seconds: dict[str, float]
     cost: dict[str, float]
+
+    def values(self) -> dict[str, Tensor | float]:
+        """What is logged of a batch's rollouts, but for each reward of its own."""
+        rewards, rollouts = self.rewards, self.rollouts
+        return {
+            "reward/total": rewards.mean(),
+            "reward/total_spread": rewards.std(dim=1, correction=0).mean(),
+            "rollout/equal_groups": (rewards == rewards[:, :1]).all(dim=1).float().mean(),
+            "rollout/parse_failures": self.num_unreadable / len(self.rewarded),
+            "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),
+            "rollout/truncated": rollouts.truncated.float().mean(),
+            **{f"seconds/{phase}": spent for phase, spent in self.seconds.items()},
+            **self.cost,
+        }
+
+    def tokens_of(self, question: int) -> int:
+        """Tokens of a question's group with its prompt read once."""
+        lengths = self.rollouts.lengths_tokens[self.rows(slice(question, question + 1))]
+        return int(self.batch.prompts.attention_mask[question].sum() + (lengths - 1).clamp(min=0).sum())
 
     def rows(self, questions: slice) -> slice:
         """The rows of some neighbouring questions."""
@@ -70,6 +92,19 @@ class Portion:
     def rewards(self) -> Float[Tensor, "prompts group"]:
         return self.collected.rewards[self.questions]
 
+    def given(self, adapted: AdaptedModel) -> tuple[Network, PromptBatch, Completions, VideoFeatures]:
+        """What a pass reads; where the tower is adapted, features come by a pass through it, not from the rollout."""
+        prompts, features = self.batch.prompts, self.features
+        if not adapted.tower_is_frozen:
+            features = encode_videos(adapted.model.network, prompts)
+        return adapted.model.network, prompts, self.rollouts.completions, features
+
+    def completion_tokens_in(self, tokens_per_pass: int | None) -> int | None:
+        """How many tokens of completions fit in a pass beside the prompt; None where all do, as several groups must."""
+        if tokens_per_pass is None or len(self.batch) > 1:
+            return None
+        return max(tokens_per_pass - int(self.batch.prompts.attention_mask.sum()), 1)
+
 
 @dataclass(frozen=True)
 class Collector:
@@ -83,6 +118,8 @@ class Collector:
         group_size: completions a prompt.
         seed: of the sampling.
         discriminator: tells the rewards where the described thing is at the answered times (SARL-STG).
+        features: what a frozen tower made of videos that were seen before.
+        tokens_per_rollout: see `GRPOSettings`.
     """
 
     adapted: AdaptedModel
@@ -92,6 +129,8 @@ class Collector:
     group_size: int
     seed: int = 0
     discriminator: SpatialDiscriminator | None = None
+    features: FeatureCache = field(default_factory=lambda: FeatureCache(0))
+    tokens_per_rollout: int | None = None
 
     def collect(self, batch: GroundingBatch, step: int, progress: float) -> Collected:
         """Everything known of a batch before the first update.
@@ -136,12 +175,11 @@ class Collector:
 
     def encode(self, batch: GroundingBatch) -> VideoFeatures:
         """Run the tower once; rollout, reference and policy share what it gives while it is frozen."""
-        with torch.no_grad():
-            return encode_videos(self.adapted.model.network, batch.prompts)
+        return self.features.encode(self.adapted.model.network, batch.prompts)
 
     def roll_out(self, batch: GroundingBatch, features: VideoFeatures) -> Rollouts:
         """Sample a group for every prompt; its noise depends on sample, epoch and seed, not on the batch or process."""
-        sampler = InProcessSampler(self.adapted.model)
+        sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
         return sampler.sample(batch.prompts, features, self.group_size, self.sampling, batch.sampling_seeds(self.seed))
 
     def locate(
@@ -175,7 +213,11 @@ class Collector:
 
 
 def portions_of(
-    collected: Sequence[Collected], size: int | None, drop_equal: bool = False, most: int | None = None
+    collected: Sequence[Collected],
+    size: int | None,
+    drop_equal: bool = False,
+    most: int | None = None,
+    most_tokens: int | None = None,
 ) -> list[Portion]:
     """What an update goes through the model with, portion by portion.
 
@@ -184,6 +226,7 @@ def portions_of(
         size: questions in a portion, at most; None: as many as are neighbours.
         drop_equal: leave out questions whose completions have all earned the same (DAPO, equation 11).
         most: questions in all, the first ones.
+        most_tokens: tokens in a portion, at least one question; see `Collected.tokens_of`.
     """
     portions: list[Portion] = []
     left = sum(len(each.batch) for each in collected) if most is None else most
@@ -191,10 +234,12 @@ def portions_of(
         differs = (each.rewards != each.rewards[:, :1]).any(dim=1) | (not drop_equal)
         kept = differs.nonzero()[:, 0].tolist()[:left]
         left -= len(kept)
-        start = 0
+        start, held = 0, 0
         for place, question in enumerate(kept):
+            held += each.tokens_of(question)
             is_last = place + 1 == len(kept) or kept[place + 1] > question + 1
-            if is_last or place + 1 - start == size:
+            is_full = most_tokens is not None and not is_last and held + each.tokens_of(question + 1) > most_tokens
+            if is_last or is_full or place + 1 - start == size:
                 portions.append(Portion(each, slice(kept[start], question + 1)))
-                start = place + 1
+                start, held = place + 1, 0
     return portions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +20,10 @@ class ValueTarget:
     critic: Critic
     old_values: Float[Tensor, "rows tokens"]
     returns: Float[Tensor, "rows tokens"]
+
+    def select(self, rows: slice) -> ValueTarget:
+        """That of some neighbouring completions."""
+        return replace(self, old_values=self.old_values[rows], returns=self.returns[rows])
 
     def loss(
         self, values: Float[Tensor, "rows tokens"], mask: Bool[Tensor, "rows tokens"], totals: BatchTotals

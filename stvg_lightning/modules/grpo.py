@@ -2,8 +2,7 @@
 
 How a step differs from textbook GRPO:
 - the reference policy is the model without this stage's adapter, so no second copy is held;
-- the vision tower runs once a video, and each prompt is read once for its whole group, in the rollout
-  and in each pass of the update;
+- the tower runs once a video, and a prompt is read once for its whole group, in rollout and update;
 - log-probabilities of the rollout are those that sampling computed; the policy's own, computed anew in
   the first update, must agree with them, and how far they do not is logged at every step;
 - advantages divide by the group's deviation plus an explicit epsilon;
@@ -13,20 +12,28 @@ How a step differs from textbook GRPO:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning import LightningModule
 from torch import Tensor
 
 from stvg_lightning.models.adapters import AdaptedModel
-from stvg_lightning.models.forward import encode_videos
-from stvg_lightning.models.group_forward import group_states, log_probs_of_states
+from stvg_lightning.models.flops import shape_of
+from stvg_lightning.models.forward import Completions
+from stvg_lightning.models.group_forward import (
+    GroupPart,
+    PromptPart,
+    group_states,
+    group_states_in_parts,
+    statistics_of_states,
+)
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.collecting import Collected, Collector, Portion, portions_of
 from stvg_lightning.modules.credit import Credit, credits_of_critic, value_head
+from stvg_lightning.modules.floor import StepWork, device_flops_per_second, floor_values
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import (
     Optimization,
@@ -72,14 +79,16 @@ class GRPO(LightningModule):
         started = perf_counter()
         credits = self.credits(portions)
         for update in range(self.settings.updates_per_rollout):
-            statistics, log_prob_gap = self.accumulate_gradients(portions, credits)
+            statistics, seen = self.accumulate_gradients(portions, credits)
             gradient_norm = guarded_step(self, self.optimization)
             if update == 0:
                 # Later updates differ from the rollout because the policy has moved: that is no error.
-                self.log("rollout/log_prob_gap", log_prob_gap, sync_dist=True, reduce_fx="max")
+                self.log("rollout/log_prob_gap", seen["log_prob_gap"], sync_dist=True, reduce_fx="max")
         self.last_collected, self.last_credited = collected, list(zip(portions, credits, strict=True))
         self.trainer.datamodule.note_done(batch)
-        self.log_update(statistics, gradient_norm, perf_counter() - started)
+        seconds = perf_counter() - started
+        self.log_update(statistics, seen["entropy"], gradient_norm, seconds)
+        self.log_floor(collected, portions, seconds)
 
     def needs_more(self, wanted: int) -> bool:
         """Whether too many of the groups held teach nothing, and others shall replace them (DAPO, equation 11)."""
@@ -93,7 +102,8 @@ class GRPO(LightningModule):
     def portions(self, collected: Sequence[Collected]) -> list[Portion]:
         """What an update learns from; a stand-in where that is nothing: every process takes part in every update."""
         size = self.settings.micro_batch_prompts
-        found = portions_of(collected, size, self.settings.drops_equal_groups, most=len(collected[0].batch))
+        settings, most = self.settings, len(collected[0].batch)
+        found = portions_of(collected, size, settings.drops_equal_groups, most, settings.tokens_per_pass)
         return found or [Portion(collected[0], slice(0, 1), teaches=False)]
 
     def credits(self, portions: Sequence[Portion]) -> list[Credit]:
@@ -103,44 +113,57 @@ class GRPO(LightningModule):
             of_group = [self.objective.advantages(portion.collected.rewards) for portion in portions]
             return [Credit(each[portion.questions].flatten()) for each, portion in zip(of_group, portions)]
         with torch.no_grad():
-            values = [self.values(self.policy_states(portion), portion) for portion in portions]
+            values = [self.values(self.policy_states(portion), portion.rollouts.mask) for portion in portions]
         return credits_of_critic(critic, portions, values, self.all_gather)
 
     def accumulate_gradients(
         self, portions: Sequence[Portion], credits: Sequence[Credit]
-    ) -> tuple[list[ObjectiveStatistics], float]:
-        """Gradients of equation 8 over the whole batch, in portions that add up exactly.
+    ) -> tuple[list[ObjectiveStatistics], dict[str, float]]:
+        """Gradients of equation 8 over the whole batch, in portions, and parts of a portion, that add up exactly.
 
         Returns:
-            What each portion's loss is made of, and the largest difference between the policy's
+            What the parts of the loss are made of; the policy's mean entropy, and the largest difference between its
             log-probabilities and those of the rollout.
         """
         totals = self._totals(portions)
-        statistics, gap = [], 0.0
+        statistics, seen = [], {"entropy": 0.0, "log_prob_gap": 0.0}
         for portion, credit in zip(portions, credits, strict=True):
-            rollouts = portion.rollouts
             reference = self.reference_log_probs(portion)
-            states = self.policy_states(portion)
-            log_probs = self._log_probs(states, rollouts)
-            loss, of_portion = self.objective.loss(
-                log_probs, rollouts.log_probs, reference, credit.advantages, rollouts.mask, totals
-            )
-            if credit.value_target is not None:
-                loss = loss + credit.value_target.loss(self.values(states, portion), rollouts.mask, totals)
-            check_finite(loss.detach(), self.global_step)
-            if not portion.teaches:
-                loss = loss * 0.0
-            backward(self, loss, last=portion is portions[-1])
-            statistics.append(of_portion)
-            gap = max(gap, float((log_probs.detach() - rollouts.log_probs).abs().max()))
-        return statistics, gap
+            for part in self.policy_parts(portion):
+                if isinstance(part, GroupPart):
+                    loss, of_part = self.part_loss(portion, credit, reference, part, totals, seen)
+                    statistics.append(of_part)
+                else:
+                    loss = part.owed
+                check_finite(loss.detach(), self.global_step)
+                backward(self, loss * float(portion.teaches), last=portion is portions[-1] and part.is_last)
+        return statistics, seen
+
+    def part_loss(
+        self, portion: Portion, credit: Credit, reference: Tensor | None, part: GroupPart, totals: BatchTotals,
+        seen: dict[str, float],
+    ) -> tuple[Float[Tensor, ""], ObjectiveStatistics]:  # fmt: skip
+        """The loss of some completions of a portion; adds to what was seen of the policy."""
+        rows, rollouts = part.rows, portion.rollouts
+        mask, old = rollouts.mask[rows], rollouts.log_probs[rows]
+        log_probs, entropies = self._statistics(part.states, rollouts, rows)
+        of_reference = None if reference is None else reference[rows]
+        loss, made_of = self.objective.loss(log_probs, old, of_reference, credit.advantages[rows], mask, totals)
+        if credit.value_target is not None:
+            values = self.values(part.states, mask)
+            loss = loss + credit.value_target.select(rows).loss(values, mask, totals)
+        seen["entropy"] += float(entropies.sum()) / totals.num_tokens
+        seen["log_prob_gap"] = max(seen["log_prob_gap"], float((log_probs.detach() - old).abs().max()))
+        return loss, made_of
+
+    def policy_parts(self, portion: Portion) -> Iterator[GroupPart | PromptPart]:
+        """The policy's last states, a group in parts where it is larger than a pass may be."""
+        most = portion.completion_tokens_in(self.settings.tokens_per_pass)
+        return group_states_in_parts(*portion.given(self.adapted), most)
 
     def policy_states(self, portion: Portion) -> Float[Tensor, "rows tokens width"]:
-        """The policy's last states; through the tower too, where it is adapted."""
-        network, batch, features = self.adapted.model.network, portion.batch, portion.features
-        if not self.adapted.tower_is_frozen:
-            features = encode_videos(network, batch.prompts)
-        return group_states(network, batch.prompts, portion.rollouts.completions, features)
+        """The policy's last states in one pass."""
+        return group_states(*portion.given(self.adapted))
 
     @torch.no_grad()
     def reference_log_probs(self, portion: Portion) -> Float[Tensor, "rows tokens"] | None:
@@ -148,20 +171,24 @@ class GRPO(LightningModule):
         if self.objective.beta == 0:
             return None
         with self.adapted.without_adapter():
-            return self._log_probs(self.policy_states(portion), portion.rollouts)
+            return self._statistics(self.policy_states(portion), portion.rollouts)[0]
 
-    def values(self, states: Float[Tensor, "rows tokens width"], portion: Portion) -> Float[Tensor, "rows tokens"]:
+    def values(
+        self, states: Float[Tensor, "rows tokens width"], mask: Bool[Tensor, "rows tokens"]
+    ) -> Float[Tensor, "rows tokens"]:
         """What the value head expects before each token."""
         assert self.value_head is not None
         # In bfloat16 values and returns of neighbouring rewards would be the same numbers.
         with torch.autocast(states.device.type, enabled=False):
-            return self.value_head(states.float())[..., 0].masked_fill(~portion.rollouts.mask, 0.0)
+            return self.value_head(states.float())[..., 0].masked_fill(~mask, 0.0)
 
-    def _log_probs(
-        self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts
-    ) -> Float[Tensor, "rows tokens"]:
+    def _statistics(
+        self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts, rows: slice = slice(None)
+    ) -> tuple[Float[Tensor, "rows tokens"], Float[Tensor, "rows tokens"]]:
+        """Log-probabilities and entropies."""
         network, temperature = self.adapted.model.network, self.collector.sampling.temperature
-        return log_probs_of_states(network, states, rollouts.completions, temperature)
+        completions = Completions(rollouts.token_ids[rows], rollouts.mask[rows])
+        return statistics_of_states(network, states, completions, temperature)
 
     def _totals(self, portions: Sequence[Portion]) -> BatchTotals:
         """Sequences and tokens over all processes, divided by their number."""
@@ -173,24 +200,24 @@ class GRPO(LightningModule):
 
     def log_rollouts(self, collected: Collected) -> None:
         """Write down what a batch's rollouts were: rewards, groups, lengths, and where the time went."""
-        rewards, rollouts = collected.rewards, collected.rollouts
-        values: dict[str, Tensor | float] = {
-            "reward/total": rewards.mean(),
-            "reward/total_spread": rewards.std(dim=1, correction=0).mean(),
-            "rollout/equal_groups": (rewards == rewards[:, :1]).all(dim=1).float().mean(),
-            "rollout/parse_failures": collected.num_unreadable / len(collected.rewarded),
-            "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),
-            "rollout/truncated": rollouts.truncated.float().mean(),
-            **{f"seconds/{phase}": spent for phase, spent in collected.seconds.items()},
-            **collected.cost,
-            **reward_values(collected.rewarded, self.all_gather, self.device),
-        }
+        values = {**collected.values(), **reward_values(collected.rewarded, self.all_gather, self.device)}
         self.log_dict({name: float(value) for name, value in values.items()}, sync_dist=True)
         self.log("reward", float(values["reward/total"]), prog_bar=True, logger=False)
 
-    def log_update(self, statistics: list[ObjectiveStatistics], gradient_norm: float, seconds: float) -> None:
+    def log_floor(self, collected: Sequence[Collected], portions: Sequence[Portion], seconds: float) -> None:
+        """Write down what the step was at the least, and how near it came."""
+        updates, network = self.settings.updates_per_rollout, self.adapted.model.network
+        work = StepWork.of(collected, portions, updates, has_reference=self.objective.beta > 0)
+        speed = device_flops_per_second(self.settings.peak_tflops, self.device, network.dtype)
+        spent = seconds + sum(sum(each.seconds.values()) for each in collected)
+        self.log_dict(floor_values(work, shape_of(network), speed, spent, seconds), sync_dist=True)
+
+    def log_update(
+        self, statistics: list[ObjectiveStatistics], entropy: float, gradient_norm: float, seconds: float
+    ) -> None:
         """Write down what an update was made of."""
-        values = {"gradient_norm": gradient_norm, "learning_rate": self.lr_schedulers().get_last_lr()[0]}
+        rate = self.lr_schedulers().get_last_lr()[0]
+        values = {"gradient_norm": gradient_norm, "learning_rate": rate, "entropy": entropy}
         for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean"):
             values[name] = float(torch.stack([getattr(part, name) for part in statistics]).sum())
         self.log_dict({f"grpo/{name}": value for name, value in values.items()}, sync_dist=True)

@@ -10,18 +10,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.forward import Prefill, VideoFeatures, evaluation_mode, next_token_log_probs, prefill
-from stvg_lightning.models.group_forward import decode_step
+from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs
+from stvg_lightning.models.group_forward import Prefill, decode_step, parts_of, prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
-from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, written_mask
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
 
 @dataclass(frozen=True)
 class InProcessSampler:
-    """Samples with the model that is being trained, as it is at that moment."""
+    """Samples with the model that is being trained, as it is at that moment.
+
+    Attributes:
+        model: the model.
+        most_tokens: at most so many tokens, of prompts and of completions at their longest, are held at once, at least
+            one group; None: all prompts of a batch.
+    """
 
     model: VideoLanguageModel
+    most_tokens: int | None = None
 
     def sample(
         self,
@@ -41,12 +48,30 @@ class InProcessSampler:
             prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
                 in whatever batch and on whatever process it is sampled.
         """
+        lengths = prompts.attention_mask.sum(dim=1) + group_size * sampling.max_new_tokens
+        parts = parts_of(lengths.tolist(), self.most_tokens or int(lengths.sum()))
+        return joined(
+            [
+                self._sample(prompts.select(part), features.select(part), group_size, sampling, prompt_seeds[part])
+                for part in parts
+            ],
+            self.model.pad_token_id,
+        )
+
+    def _sample(
+        self,
+        prompts: PromptBatch,
+        features: VideoFeatures,
+        group_size: int,
+        sampling: Sampling,
+        prompt_seeds: Sequence[int],
+    ) -> Rollouts:
         network = self.model.network
         noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
         started = perf_counter()
         # In training mode layers whose activations are recomputed refuse the cache.
         with torch.no_grad(), evaluation_mode(network):
-            read = prefill(network, prompts, features)
+            read = prefill(network, prompts, features, group_size)
             prefill_seconds = perf_counter() - started
             token_ids, log_probs, finished = self._decode(prompts, read, group_size, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
@@ -61,20 +86,28 @@ class InProcessSampler:
         sampling: Sampling,
         noise: _GroupNoise,
     ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
-        """Token after token of every completion: their ids, their log-probabilities, and which have ended."""
+        """Token after token of every completion: their ids, their log-probabilities, and which have ended.
+
+        A completion that has ended leaves the batch; what is left costs what it would cost alone.
+        """
+        network, num_rows = self.model.network, prompts.num_prompts * group_size
         hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
-        finished = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
-        tokens: list[Int[Tensor, " rows"]] = []
-        log_probs: list[Float[Tensor, " rows"]] = []
+        last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
+        token_ids = prompts.input_ids.new_full((num_rows, sampling.max_new_tokens), self.model.pad_token_id)
+        log_probs = torch.zeros(token_ids.shape, device=hidden.device)
+        writing = torch.arange(num_rows, device=hidden.device)
         for step in range(sampling.max_new_tokens):
-            chosen, chosen_log_probs = _choose(self.model.network, hidden, sampling.temperature, noise)
-            tokens.append(chosen.masked_fill(finished, self.model.pad_token_id))
-            log_probs.append(chosen_log_probs.masked_fill(finished, 0.0))
-            finished = finished | is_end(chosen, self.model.end_token_ids)
-            if step + 1 == sampling.max_new_tokens or bool(finished.all()):
+            chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise, writing)
+            token_ids[writing, step], log_probs[writing, step] = chosen, chosen_log_probs
+            goes_on = ~is_end(chosen, self.model.end_token_ids)
+            writing = writing[goes_on]
+            if step + 1 == sampling.max_new_tokens or not len(writing):
                 break
-            hidden = decode_step(self.model.network, tokens[-1], prompts, step, read.cache)
-        return torch.stack(tokens, 1), torch.stack(log_probs, 1), finished
+            if len(writing) < len(goes_on):
+                read.prompts.keep(goes_on)
+            hidden = decode_step(network, chosen[goes_on], last_positions[:, writing], read.prompts)
+        finished = torch.ones(num_rows, dtype=torch.bool, device=hidden.device).index_fill(0, writing, False)
+        return token_ids[:, : step + 1], log_probs[:, : step + 1], finished
 
     def _rollouts(
         self, token_ids: Int[Tensor, "rows tokens"], log_probs: Tensor, truncated: Tensor, group_size: int
@@ -95,18 +128,33 @@ class _GroupNoise:
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in prompt_seeds]
         self.group_size, self.device = group_size, device
 
-    def draw(self, vocabulary_size: int) -> Float[Tensor, "rows vocabulary"]:
+    def draw(self, vocabulary_size: int, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocabulary"]:
+        """Noise of some rows; a prompt's generator draws for its whole group as long as one of them is asked for."""
         shape = (self.group_size, vocabulary_size)
-        uniform = [torch.rand(shape, generator=generator, device=self.device) for generator in self.generators]
+        uniform = []
+        for number, within in _within_groups(rows, self.group_size):
+            uniform.append(torch.rand(shape, generator=self.generators[number], device=self.device)[within])
         exponential = -torch.log(torch.cat(uniform).clamp(min=1e-20))
         return -torch.log(exponential.clamp(min=1e-20))
 
 
+def _within_groups(rows: Int[Tensor, " rows"], group_size: int) -> list[tuple[int, list[int]]]:
+    """Each group that has rows, and their places in it."""
+    found: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        found.setdefault(row // group_size, []).append(row % group_size)
+    return list(found.items())
+
+
 def _choose(
-    network: torch.nn.Module, hidden: Float[Tensor, "rows width"], temperature: float, noise: _GroupNoise
+    network: torch.nn.Module,
+    hidden: Float[Tensor, "rows width"],
+    temperature: float,
+    noise: _GroupNoise,
+    rows: Int[Tensor, " rows"],
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
     """The next token of every row and its log-probability; Gumbel noise makes the maximum a sample."""
     log_probs = next_token_log_probs(network, hidden, temperature or 1.0)
-    scores = log_probs + noise.draw(log_probs.shape[-1]) if temperature > 0 else log_probs
+    scores = log_probs + noise.draw(log_probs.shape[-1], rows) if temperature > 0 else log_probs
     chosen = scores.argmax(dim=-1)
     return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]

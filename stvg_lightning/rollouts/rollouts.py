@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -70,6 +71,27 @@ class Rollouts:
             self.group_size,
             self.seconds,
         )
+
+
+def joined(parts: Sequence[Rollouts], pad_token_id: int) -> Rollouts:
+    """Rollouts of prompts after prompts, padded to the longest completion; seconds add up."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(part.token_ids.shape[1] for part in parts)
+
+    def padded(name: str, value: float | int) -> Tensor:
+        tensors = [getattr(part, name) for part in parts]
+        return torch.cat([F.pad(tensor, (0, longest - tensor.shape[1]), value=value) for tensor in tensors])
+
+    return Rollouts(
+        padded("token_ids", pad_token_id),
+        padded("mask", False),
+        padded("log_probs", 0.0),
+        [text for part in parts for text in part.texts],
+        torch.cat([part.truncated for part in parts]),
+        parts[0].group_size,
+        {phase: sum(part.seconds[phase] for part in parts) for phase in parts[0].seconds},
+    )
 
 
 def is_end(token_ids: Int[Tensor, "*shape"], end_token_ids: Sequence[int]) -> Bool[Tensor, "*shape"]:

@@ -69,7 +69,7 @@ def test_without_the_adapter_it_is_the_model_at_the_start(
             without = scores(adapted.model, world_samples)
         again = scores(adapted.model, world_samples)
     assert_close(without, start, atol=1e-6)
-    assert (trained - start).abs().min() > 1e-3
+    assert (trained - start).abs().mean() > 1e-2
     assert torch.equal(again, trained), "the adapter is back afterwards"
 
 
@@ -134,7 +134,7 @@ def test_only_adapters_are_trained(model: VideoLanguageModel, world_samples: Sam
     assert trained and all("lora_" in name for name in trained)
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in trained.values()), "a gradient reaches each"
     assert all(p.grad is None for name, p in adapted.adapter.named_parameters() if name not in trained)
-    in_tower = [name for name in trained if ".visual." in name]
+    in_tower = [name for name in trained if ".language_model." not in name]
     assert bool(in_tower) == (lora.vision_tower == "adapted") == (not adapted.tower_is_frozen)
 
 
@@ -147,14 +147,16 @@ def test_every_linear_layer_of_the_language_model_is_adapted(model: VideoLanguag
 
 def test_every_linear_layer_of_the_tower_is_adapted(model: VideoLanguageModel) -> None:
     adapted = add_adapter(copied(model), ADAPTED_TOWER)
-    layers = model.network.model.visual.named_modules()
-    linear = {name for name, layer in layers if isinstance(layer, torch.nn.Linear)}
-    found = {
-        name.partition("visual.")[2].partition(".lora_A")[0]
-        for name, _ in adapted.adapter.named_parameters()
-        if "visual" in name and "lora_A" in name
+    layers = model.network.model.named_modules()
+    linear = {
+        name for name, layer in layers if isinstance(layer, torch.nn.Linear) and not name.startswith("language_model.")
     }
-    assert found == linear
+    found = {
+        name.partition("model.model.model.")[2].partition(".lora_A")[0]
+        for name, _ in adapted.adapter.named_parameters()
+        if "language_model" not in name and "lora_A" in name
+    }
+    assert found == linear and len(found) > 5
 
 
 def test_parameters_are_float32_unless_asked_otherwise(random_model_folder: Path) -> None:

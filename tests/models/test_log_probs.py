@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stvg_lightning.models import forward
+from stvg_lightning.models.families import placeholder_token_id
 from stvg_lightning.models.forward import (
     Completions,
     banned_token_ids,
@@ -15,8 +16,8 @@ from stvg_lightning.models.forward import (
     conversation_log_probs,
     encode_videos,
     next_token_log_probs,
-    prefill,
 )
+from stvg_lightning.models.group_forward import prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.in_process import InProcessSampler
@@ -98,7 +99,7 @@ def test_the_head_s_chunks_change_nothing(
     completions = Completions(random_completions(3, 5), mask_of([5, 2, 4], 5))
     results = []
     for size in (1024, 3):
-        monkeypatch.setattr(forward, "HEAD_CHUNK_TOKENS", size)
+        monkeypatch.setattr(forward, "HEAD_CHUNK_LOGITS", size * VOCABULARY_SIZE)
         model.network.zero_grad()
         log_probs = completion_log_probs(model.network, batch, completions, encode_videos(model.network, batch))
         log_probs.sum().backward()
@@ -117,12 +118,10 @@ def test_next_tokens_are_a_distribution_without_banned_ones(model: VideoLanguage
         expected = [allowed_log_probs(model, plain_logits(model, p, torch.tensor([], dtype=int))[0]) for p in prompts]
     banned = banned_token_ids(model.network)
     tokenizer = model.encoder.processor.tokenizer
-    assert sorted(tokenizer.convert_ids_to_tokens(banned)) == [
-        "<|image_pad|>",
-        "<|video_pad|>",
-        "<|vision_end|>",
-        "<|vision_start|>",
-    ]
+    expected_banned = ["<|image_pad|>", "<|video_pad|>", "<|vision_end|>", "<|vision_start|>"]
+    if model.network.config.model_type == "internvl":
+        expected_banned = ["<|image_pad|>"]  # its markers are words to the model: alone they break nothing
+    assert sorted(tokenizer.convert_ids_to_tokens(banned)) == expected_banned
     allowed = [token for token in range(VOCABULARY_SIZE) if token not in banned]
     for row in range(2):
         assert (found[row, banned] == -torch.inf).all()
@@ -168,7 +167,7 @@ def test_features_that_do_not_match_the_placeholders_are_refused(
     model: VideoLanguageModel, world_samples: Samples
 ) -> None:
     prompts = prompts_of(model, world_samples[:2])
-    video = model.network.config.video_token_id
+    video = placeholder_token_id(model.network.config)
     lost = prompts[1].input_ids.clone()
     lost[(lost == video).nonzero()[0]] = 20
     batch = batch_of(model, [prompts[0], replace(prompts[1], input_ids=lost)])

@@ -27,15 +27,30 @@ def test_the_model_is_told_each_step_s_time(models: dict[str, VideoLanguageModel
     assert text.endswith("Who jumps?<|im_end|>\n<|im_start|>assistant\n")
 
 
-def test_the_tower_gets_the_frames_of_the_clip(model: VideoLanguageModel) -> None:
+def test_the_tower_gets_the_frames_of_the_clip(qwen: VideoLanguageModel) -> None:
     frames = np.zeros((2, 16, 32, 3), dtype=np.uint8)
     frames[:, :, 16:] = 255
-    prompt = model.encoder.encode(Clip(frames, (0, 4), 8.0), "Who?", 16, 32)
+    prompt = qwen.encoder.encode(Clip(frames, (0, 4), 8.0), "Who?", 16, 32)
     assert prompt.grid_thw.tolist() == [[1, 2, 4]]
     # Merged cells come one after the other: the left one's four patches are black, the right one's white.
     dark, bright = prompt.patches[:4], prompt.patches[4:]
     assert dark.unique().numel() <= 3 and bright.unique().numel() <= 3, "one value a colour channel"
     assert dark.max() < bright.min()
+
+
+def test_internvl_gets_each_frame_as_an_image(models: dict[str, VideoLanguageModel]) -> None:
+    encoder = models["internvl"].encoder
+    clip = noise_clip(3, 32, 32)
+    prompt = encoder.encode(clip, "Who?", 32, 32)
+    assert prompt.grid_thw.tolist() == [[3, 1, 1]] and prompt.patches.shape == (3, 3 * 32 * 32)
+    plain = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).flatten(1).float()
+    for pixels, shown in zip(plain, prompt.patches, strict=True):
+        assert torch.corrcoef(torch.stack([pixels, shown]))[0, 1] > 0.99
+    assert prompt.position_ids.tolist() == [list(range(len(prompt.input_ids)))] * 3
+    text = encoder.processor.tokenizer.decode(prompt.input_ids)
+    assert [f"Frame{number}" in text for number in range(1, 5)] == [True, True, True, False]
+    with pytest.raises(ValueError, match=r"32 x 32 pixels, not of 64 x 32.*max_frame_pixels to 1024"):
+        encoder.encode(clip, "Who?", 32, 64)
 
 
 def test_frames_are_resized_only_where_they_must_be() -> None:

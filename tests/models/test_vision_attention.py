@@ -27,35 +27,35 @@ def test_segments_attend_to_themselves_only(lengths: list[int]) -> None:
                 assert_close(output[0, token, head], expected, atol=1e-12)
 
 
-def test_features_are_those_of_transformers_own_loop(model: VideoLanguageModel) -> None:
+def test_features_are_those_of_transformers_own_loop(qwen: VideoLanguageModel) -> None:
     # Frames of different sizes: segments, and in Qwen2.5-VL windows, of different lengths.
     sizes = [(4, 48, 64), (6, 32, 32), (2, 80, 48)]
-    prompts = [model.encoder.encode(noise_clip(n, h, w, seed=n), "Who?", h, w) for n, h, w in sizes]
+    prompts = [qwen.encoder.encode(noise_clip(n, h, w, seed=n), "Who?", h, w) for n, h, w in sizes]
     patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grid_thw for p in prompts])
-    assert model.network.model.visual.config._attn_implementation == NAME
+    assert qwen.network.model.visual.config._attn_implementation == NAME
     with torch.no_grad():
-        ours = model.network.model.get_video_features(patches, grids, return_dict=True)
-        with own_tower_attention(model.network):
-            theirs = model.network.model.get_video_features(patches, grids, return_dict=True)
+        ours = qwen.network.model.get_video_features(patches, grids, return_dict=True)
+        with own_tower_attention(qwen.network):
+            theirs = qwen.network.model.get_video_features(patches, grids, return_dict=True)
     assert [len(video) for video in ours.pooler_output] == [2 * 3 * 4, 3 * 2 * 2, 1 * 5 * 3]
     for mine, other in zip(ours.pooler_output, theirs.pooler_output, strict=True):
         assert_close(mine, other, atol=1e-5)
         assert mine.std() > 0.01
     levels = [getattr(found, "deepstack_features", ()) or () for found in (ours, theirs)]
-    assert len(levels[0]) == len(getattr(model.network.config.vision_config, "deepstack_visual_indexes", ()))
+    assert len(levels[0]) == len(getattr(qwen.network.config.vision_config, "deepstack_visual_indexes", ()))
     for mine, other in zip(*levels, strict=True):
         assert_close(torch.cat(mine), torch.cat(other), atol=1e-5)
 
 
-def test_frames_do_not_see_each_other(model: VideoLanguageModel) -> None:
+def test_frames_do_not_see_each_other(qwen: VideoLanguageModel) -> None:
     # Each pair of frames becomes one step of time; changing the second step leaves the first as it was.
     clip = noise_clip(4, 32, 32)
-    prompt = model.encoder.encode(clip, "Who?", 32, 32)
+    prompt = qwen.encoder.encode(clip, "Who?", 32, 32)
     changed = prompt.patches.clone()
     changed[len(changed) // 2 :] += 1.0
     with torch.no_grad():
         before, after = (
-            model.network.model.get_video_features(patches, prompt.grid_thw, return_dict=True).pooler_output[0]
+            qwen.network.model.get_video_features(patches, prompt.grid_thw, return_dict=True).pooler_output[0]
             for patches in (prompt.patches, changed)
         )
     assert_close(before[:4], after[:4], atol=1e-5)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import Trainer
 from torch import Tensor
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.models.adapters import Lora
+from stvg_lightning.models.families import tower_of
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.modules.batches import make_batch
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
@@ -28,6 +28,7 @@ from stvg_lightning.tubes import Sample, Truth
 from tests.helpers import assert_close
 from tests.small_models import plain_log_probs, preparation_of, with_biased_head
 from tests.small_trainings import (
+    Attached,
     Watch,
     adapted_copy,
     curves_of,
@@ -45,15 +46,6 @@ ADAPTED_TOWER = Lora(rank=4, alpha=8, vision_tower="adapted")
 GROUP, BETA, CLIP, TEMPERATURE = 3, 0.3, 0.1, 0.8
 
 
-class Attached(Trainer):
-    """A trainer to which a module belongs, without training: enough for gradients."""
-
-    def __init__(self, module: GRPO) -> None:
-        super().__init__(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        self.strategy.connect(module)
-        module.trainer = self
-
-
 def scored_batch(model: VideoLanguageModel, samples: Samples, lora: Lora) -> tuple[GRPO, Collected]:
     """A policy that has moved since its rollout, and what it rolled out."""
     # Answers of unequal length: the end token is likely.
@@ -69,7 +61,7 @@ def scored_batch(model: VideoLanguageModel, samples: Samples, lora: Lora) -> tup
     preparation = preparation_of(adapted.model)
     batch = make_batch([preparation(sample) for sample in samples], model.encoder.processor.tokenizer)
     collected = module.collector.collect(batch, 0, 0.0)
-    stirred(adapted, scale=0.02, seed=2)
+    stirred(adapted, scale=0.03, seed=2)
     return module, collected
 
 
@@ -131,8 +123,25 @@ def test_loss_and_gradient_against_a_naive_loop(model: VideoLanguageModel, world
     assert kl > 1e-3 and 0 < clip_fraction < 1, "the test needs both to act"
     assert relative_difference(ours, theirs) < 1e-4
     if lora is ADAPTED_TOWER:
-        tower = [p.numel() * (".visual." in name) for name, p in module.named_parameters() if p.requires_grad]
+        tower = [
+            p.numel() * (".language_model." not in name) for name, p in module.named_parameters() if p.requires_grad
+        ]
         assert sum(tower) > 0
+
+
+@pytest.mark.parametrize("tokens_per_pass", [None, 1])
+@pytest.mark.parametrize("lora", [Lora(rank=4, alpha=8), ADAPTED_TOWER])
+def test_the_tower_runs_once_for_what_is_learned(
+    model: VideoLanguageModel, world_samples: Samples, lora: Lora, tokens_per_pass: int | None
+) -> None:
+    """A frozen tower's features come from the rollout; a trained one makes one differentiable pass for each prompt."""
+    module, scored = scored_batch(model, world_samples[:2], lora)
+    module.settings = replace(module.settings, tokens_per_pass=tokens_per_pass)
+    passes: list[bool] = []
+    tower_of(module.adapted.model.network).register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    portions = module.portions([scored])
+    module.accumulate_gradients(portions, module.credits(portions))
+    assert passes == ([] if module.adapted.tower_is_frozen else [False, True] * len(portions))
 
 
 def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
@@ -152,15 +161,21 @@ def test_rewards_and_advantages_by_hand(models: dict[str, VideoLanguageModel], w
 def test_portions_add_up_to_the_whole_batch(
     models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path, lora: Lora
 ) -> None:
+    """Portions of some questions, of so many tokens, and parts of a group where even one is too large."""
     gradients, losses = {}, {}
-    for size in (None, 1, 3):
+    for size, tokens in ((None, None), (1, None), (3, None), (None, 400), (None, 1)):
         adapted, watch = stirred(adapted_copy(models["qwen3_vl"], lora)), Watch()
-        settings = GRPOSettings(max_rollouts=1, group_size=3, micro_batch_prompts=size)
+        settings = GRPOSettings(max_rollouts=1, group_size=3, micro_batch_prompts=size, tokens_per_pass=tokens)
+        size = size or tokens
         data = data_of(world_shards, adapted, batch_size=8)
-        train(grpo_module(adapted, settings), data, tmp_path / str(size), 1, callbacks=[watch])
+        module = grpo_module(adapted, settings)
+        train(module, data, tmp_path / str(size), 1, callbacks=[watch])
+        portions = [len(portion.batch) for portion, _ in module.last_credited]
+        assert portions == {None: [8], 1: [1] * 8, 3: [3, 3, 2], 400: portions}[size]
+        assert size != 400 or 2 < len(portions) < 8
         gradients[size] = watch.gradients[0]
         losses[size] = curves_of(tmp_path / str(size))["grpo/loss"][0][1]
-    for size in (1, 3):
+    for size in (1, 3, 400):
         assert relative_difference(gradients[size], gradients[None]) < 1e-5
         assert_close(losses[size], losses[None], atol=1e-6)
 
@@ -200,6 +215,12 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
         ),
         *(f"grpo/{name}" for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean", "gradient_norm")),
         "grpo/learning_rate",
+        "grpo/entropy",
+        *(
+            f"floor/{name}{suffix}"
+            for name in ("tokens", "tflops", "utilisation", "update_utilisation")
+            for suffix in ("", "_repeated")
+        ),
         *(f"seconds/{phase}" for phase in ("decode", "vision", "prefill", "generate", "reward", "update")),
     }
     assert expected <= set(curves)
@@ -211,6 +232,14 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
     assert_close(last["reward/total_spread"], scored.rewards.std(dim=1, correction=0).mean(), atol=1e-6)
     assert_close(last["reward/roundness_spread"], rewards.std(unbiased=False), atol=1e-6)
     assert_close(last["rollout/length_tokens"], scored.rollouts.mask.sum() / len(rewards), atol=1e-6)
+    prompts = scored.batch.prompts.attention_mask.sum(dim=1).tolist()
+    lengths = scored.rollouts.lengths_tokens.view(2, 4).tolist()
+    read, written = sum(prompts), sum(map(sum, lengths))
+    # Rollout, reference and policy; a completion's last token is not read where the prompt is shared.
+    assert_close(last["floor/tokens"], 3 * (read + written - 8), atol=1e-4)
+    assert_close(last["floor/tokens_repeated"], 3 * (4 * read + written) - 8, atol=1e-4)
+    assert 1 < last["floor/utilisation_repeated"] / last["floor/utilisation"] < 4
+    assert 0 < last["floor/update_utilisation"] < 1 and 1 < last["grpo/entropy"] < 7
     assert last["rollout/parse_failures"] == 1.0 and last["rollout/equal_groups"] == 0.0
     assert_close(last["rollout/truncated"], scored.rollouts.truncated.float().mean())
 
@@ -238,7 +267,7 @@ def test_ppo_trains_a_value_head_on_the_policy(
     (collected,) = module.last_collected
     portion = Portion(collected, slice(0, 1))
     with torch.no_grad():
-        expected = module.values(module.policy_states(portion), portion)
+        expected = module.values(module.policy_states(portion), portion.rollouts.mask)
     mean = collected.rewards.mean()
     held = expected[portion.rollouts.mask]
     assert 0.3 * mean < held.mean() < 1.7 * mean, "it has learned what a completion earns"
@@ -252,7 +281,7 @@ def test_ppo_credits_are_those_of_a_naive_loop(models: dict[str, VideoLanguageMo
     module.value_head = torch.nn.Linear(module.adapted.model.width, 1)
     portions = module.portions([collected])
     assert len(portions) == 2
-    values = [module.values(module.policy_states(portion), portion).detach() for portion in portions]
+    values = [module.values(module.policy_states(portion), portion.rollouts.mask).detach() for portion in portions]
     raw, masks = [], []
     for portion, value in zip(portions, values, strict=True):
         mask = portion.rollouts.mask
@@ -373,3 +402,15 @@ def test_portions_by_hand(models: dict[str, VideoLanguageModel], world_samples: 
     assert kept(3, False) == [(0, 3), (3, 4), (0, 3), (3, 4)]
     assert kept(None, True) == [(0, 2), (3, 4), (0, 2), (3, 4)]
     assert kept(1, True, most=4) == [(0, 1), (1, 2), (3, 4), (0, 1)]
+    tokens = [mixed.tokens_of(question) for question in range(4)]
+    for question, held in enumerate(tokens):
+        prompt = int(mixed.batch.prompts.attention_mask[question].sum())
+        lengths = mixed.rollouts.lengths_tokens[question * GROUP : (question + 1) * GROUP].tolist()
+        assert held == prompt + sum(length - 1 for length in lengths)
+
+    def packed(most_tokens: int) -> list[tuple[int, int]]:
+        return [(p.questions.start, p.questions.stop) for p in portions_of([mixed], None, most_tokens=most_tokens)]
+
+    assert packed(1) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert packed(sum(tokens[:2])) == [(0, 2), *packed(sum(tokens[:2]))[1:]]
+    assert packed(sum(tokens[:3])) == [(0, 3), (3, 4)] and packed(sum(tokens)) == [(0, 4)]

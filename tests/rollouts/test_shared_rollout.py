@@ -83,24 +83,24 @@ def test_completions_end_at_different_times(model: VideoLanguageModel, world_sam
     assert len(set(rollouts.lengths_tokens.tolist())) > 2
 
 
-def test_greedy_equals_transformers_generate(model: VideoLanguageModel) -> None:
+def test_greedy_equals_transformers_generate(qwen: VideoLanguageModel) -> None:
     # One step of time: there Qwen2.5-VL's positions after the video are the same in transformers.
     clip = noise_clip(2, 32, 32)
-    prompts = [model.encoder.encode(clip, text, 32, 32) for text in ("Who jumps?", "Which of the things moves first?")]
-    rollouts = roll_out(model, prompts, 1, Sampling(8, temperature=0.0), [0, 0])
+    prompts = [qwen.encoder.encode(clip, text, 32, 32) for text in ("Who jumps?", "Which of the things moves first?")]
+    rollouts = roll_out(qwen, prompts, 1, Sampling(8, temperature=0.0), [0, 0])
     for row, prompt in enumerate(prompts):
-        with torch.no_grad(), own_tower_attention(model.network):
-            generated = model.network.generate(
+        with torch.no_grad(), own_tower_attention(qwen.network):
+            generated = qwen.network.generate(
                 input_ids=prompt.input_ids[None],
                 attention_mask=torch.ones_like(prompt.input_ids)[None],
-                mm_token_type_ids=2 * (prompt.input_ids == model.network.config.video_token_id).int()[None],
+                mm_token_type_ids=2 * (prompt.input_ids == qwen.network.config.video_token_id).int()[None],
                 pixel_values_videos=prompt.patches,
                 video_grid_thw=prompt.grid_thw,
                 max_new_tokens=8,
                 do_sample=False,
-                suppress_tokens=banned_token_ids(model.network),
-                eos_token_id=model.end_token_id,
-                pad_token_id=model.pad_token_id,
+                suppress_tokens=banned_token_ids(qwen.network),
+                eos_token_id=qwen.end_token_id,
+                pad_token_id=qwen.pad_token_id,
             )
         expected = generated[0, len(prompt.input_ids) :].tolist()
         assert rollouts.token_ids[row, : len(expected)].tolist() == expected
@@ -135,6 +135,23 @@ def test_the_same_sample_and_seed_give_the_same_group_in_any_batch(
             width = int(other.lengths_tokens[mine].max())
             assert torch.equal(other.mask[mine, :width], together.mask[theirs, :width])
             assert_close(other.log_probs[mine, :width], together.log_probs[theirs, :width], atol=1e-4)
+
+
+def test_a_bound_of_tokens_changes_nothing(model: VideoLanguageModel, world_samples: Samples) -> None:
+    model = often_ending(model)
+    prompts = prompts_of(model, world_samples[:3])
+    batch = batch_of(model, prompts)
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+    two = sum(len(prompt.input_ids) + 3 * 6 for prompt in prompts[:2])
+    whole, *bounded = (
+        InProcessSampler(model, most).sample(batch, features, 3, Sampling(6), [5, 6, 7]) for most in (None, two, 1)
+    )
+    for rollouts in bounded:
+        assert torch.equal(rollouts.token_ids, whole.token_ids) and torch.equal(rollouts.mask, whole.mask)
+        assert_close(rollouts.log_probs, whole.log_probs, atol=1e-5)
+        assert rollouts.texts == whole.texts and torch.equal(rollouts.truncated, whole.truncated)
+        assert rollouts.seconds.keys() == whole.seconds.keys()
 
 
 def test_another_seed_gives_another_group(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
@@ -242,3 +259,18 @@ def test_impossible_samplings_are_refused(bad: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**bad)
     assert GREEDY.temperature == 0
+
+
+def test_a_completion_that_has_ended_is_not_read_any_more(model: VideoLanguageModel, world_samples: Samples) -> None:
+    """Each step reads one token of each completion that goes on; prompts of all groups are read at once."""
+    ending = often_ending(model)
+    read: list[int] = []
+    ending.network.model.language_model.register_forward_hook(
+        lambda module, given, options, output: read.append(options["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    prompts = prompts_of(ending, world_samples[:2])
+    rollouts = roll_out(ending, prompts, 3, Sampling(6), [5, 6])
+    lengths = rollouts.lengths_tokens
+    assert read[0] == sum(len(prompt.input_ids) for prompt in prompts)
+    assert read[1:] == [int((lengths > step).sum()) for step in range(1, int(lengths.max()))]
+    assert len(set(read[1:])) > 1

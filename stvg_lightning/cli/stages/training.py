@@ -20,6 +20,7 @@ from stvg_lightning.models.adapters import (
     save_adapted,
     spatial_folder,
 )
+from stvg_lightning.models.feature_cache import FeatureCache
 from stvg_lightning.models.spatial_grounding import DetectorLora, SpatialGrounder, adapt_detector, load_spatial
 from stvg_lightning.modules.callbacks.difficulty_refresh import DifficultyRefresh
 from stvg_lightning.modules.callbacks.rollout_log import RolloutLog
@@ -187,6 +188,11 @@ class GroupRelativePolicyOptimization:
         check_at_least_one(self, "checkpoint_every_steps")
         if self.lora.dropout > 0:
             raise ValueError(f"GRPO needs lora.dropout 0, not {self.lora.dropout}: rollout and update must agree")
+        if self.settings.features_kept_mib > 0 and self.lora.vision_tower == "adapted":
+            raise ValueError(
+                f"settings.features_kept_mib is {self.settings.features_kept_mib}, but features are kept of a frozen "
+                "tower only: set it to 0, or lora.vision_tower to frozen"
+            )
         if self.sampling.temperature == 0:
             raise ValueError("GRPO needs a temperature above 0: without chance the answers of a group are all alike")
         if self.objective.critic is None:
@@ -209,6 +215,8 @@ class GroupRelativePolicyOptimization:
             settings.group_size,
             settings.seed or 0,
             discriminator,
+            FeatureCache(settings.features_kept_mib),
+            settings.tokens_per_rollout,
         )
         module = GRPO(adapted, collector, self.objective, settings, self.optimization)
         updates = self.settings.updates_per_rollout

@@ -1,0 +1,177 @@
+"""How much arithmetic a step is: the floor that its seconds are held against.
+
+A pass through the language model costs, forward,
+
+    2 * weights * tokens + 4 * layers * attention width * pairs + 2 * head weights * scored tokens
+
+floating point operations, where a pair is a query and a key that it sees. Going backward costs the same once
+more for what flows to the layers before, and once more for the gradient of each weight that is trained.
+What is computed again to save memory is not counted: it is no progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from stvg_lightning.models.families import shows_frames_as_images, tower_modules, tower_of
+
+MATRIX_SIDES = {"cpu": 1024, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What of a model decides its arithmetic.
+
+    Attributes:
+        weights: in the linear layers of the language model, adapters left out.
+        adapter_weights: in the adapters of those layers.
+        layers: of the language model.
+        attention_width: heads times channels of the language model's queries.
+        head_weights: of the layer that makes logits.
+        tower_patch_weights: of the tower, used once a patch.
+        tower_token_weights: of the tower, used once a token of video.
+        patches_per_token: patches that become one token.
+        trains_weights: all weights are trained, not adapters alone.
+    """
+
+    weights: int
+    adapter_weights: int
+    layers: int
+    attention_width: int
+    head_weights: int
+    tower_patch_weights: int
+    tower_token_weights: int
+    patches_per_token: int
+    trains_weights: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What goes through a language model: tokens, pairs of a query and a key that it sees, and scored tokens."""
+
+    tokens: int = 0
+    pairs: int = 0
+    scored: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.tokens + other.tokens, self.pairs + other.pairs, self.scored + other.scored)
+
+    def forward_flops(self, shape: ModelShape) -> float:
+        """Of one pass without a gradient."""
+        linear = 2.0 * (shape.weights + shape.adapter_weights) * self.tokens
+        attention = 4.0 * shape.layers * shape.attention_width * self.pairs
+        return linear + attention + 2.0 * shape.head_weights * self.scored
+
+    def training_flops(self, shape: ModelShape) -> float:
+        """Of one pass and the way back through it."""
+        trained = (shape.weights + shape.adapter_weights) if shape.trains_weights else shape.adapter_weights
+        head = 2.0 * shape.head_weights * self.scored if shape.trains_weights else 0.0
+        # Attention's way back is twice its way forth: to queries and keys, and to values and shares.
+        attention = 4.0 * shape.layers * shape.attention_width * self.pairs
+        return 2.0 * self.forward_flops(shape) + attention + 2.0 * trained * self.tokens + head
+
+
+def prefill_work(prompt_tokens: int) -> Work:
+    """Reading a prompt before its first completion token is chosen.
+
+    Example:
+        >>> prefill_work(3)
+        Work(tokens=3, pairs=6, scored=1)
+    """
+    return Work(prompt_tokens, _causal_pairs(prompt_tokens), 1)
+
+
+def shared_work(prompt_tokens: int, completion_tokens: Sequence[int]) -> Work:
+    """A group with its prompt read once; the last token of a completion is chosen but not read.
+
+    Example:
+        >>> shared_work(3, [2, 1])
+        Work(tokens=4, pairs=10, scored=3)
+    """
+    read = [length - 1 for length in completion_tokens]
+    pairs = sum(length * prompt_tokens + _causal_pairs(length) for length in read)
+    return Work(prompt_tokens + sum(read), _causal_pairs(prompt_tokens) + pairs, sum(completion_tokens))
+
+
+def repeated_work(prompt_tokens: int, completion_tokens: Sequence[int]) -> Work:
+    """A group with its prompt repeated for each completion, without padding.
+
+    Example:
+        >>> repeated_work(3, [2, 1])
+        Work(tokens=9, pairs=25, scored=3)
+    """
+    rows = [prompt_tokens + length for length in completion_tokens]
+    return Work(sum(rows), sum(_causal_pairs(row) for row in rows), sum(completion_tokens))
+
+
+def total(work: Iterable[Work]) -> Work:
+    """All of it together."""
+    return sum(work, Work())
+
+
+def tower_flops(shape: ModelShape, patches: int) -> float:
+    """A pass of the tower over so many patches, without its attention, which windows and frames keep small."""
+    tokens = patches / shape.patches_per_token
+    return 2.0 * (shape.tower_patch_weights * patches + shape.tower_token_weights * tokens)
+
+
+def shape_of(model: PreTrainedModel) -> ModelShape:
+    """The shape of a network, which may stand on torch's device `meta`."""
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    linear = {
+        name: layer.weight.numel()
+        for name, layer in model.model.language_model.layers.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+    adapters = sum(size for name, size in linear.items() if "lora_" in name)
+    of_patches, of_tokens = _tower_weights(model)
+    merged = round(1 / model.config.downsample_ratio) if shows_frames_as_images(model.config) else None
+    return ModelShape(
+        weights=sum(linear.values()) - adapters,
+        adapter_weights=adapters,
+        layers=config.num_hidden_layers,
+        attention_width=config.num_attention_heads * width,
+        head_weights=config.hidden_size * config.vocab_size,
+        tower_patch_weights=of_patches,
+        tower_token_weights=of_tokens,
+        patches_per_token=(merged or model.config.vision_config.spatial_merge_size) ** 2,
+        trains_weights=all(p.requires_grad for p in model.model.language_model.layers.parameters()),
+    )
+
+
+@cache
+def measured_flops_per_second(device: str, dtype: torch.dtype) -> float:
+    """The best that one large product of matrices reaches here, of five."""
+    kind = torch.device(device).type
+    side = MATRIX_SIDES.get(kind, 1024)
+    first, second = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        started = perf_counter()
+        product = first @ second
+        product[0, 0].item()  # waits for a GPU
+        seconds.append(perf_counter() - started)
+    return 2.0 * side**3 / min(seconds[1:])
+
+
+def _causal_pairs(tokens: int) -> int:
+    return tokens * (tokens + 1) // 2
+
+
+def _tower_weights(model: PreTrainedModel) -> tuple[int, int]:
+    """Weights used once a patch, and once a token of video, behind the merger or projector."""
+    counts = [0, 0]
+    tower = tower_of(model)
+    for part in tower_modules(model):
+        for name, layer in part.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
+                counts[part is not tower or "merger" in name] += layer.weight.numel()
+    return counts[0], counts[1]

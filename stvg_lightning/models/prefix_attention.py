@@ -1,0 +1,104 @@
+"""Attention of completions to their prompt and to themselves, as two unmasked parts that are put together.
+
+The parts are what torch's own kernel gives, each with the logarithm of its sum of exponentials; their mean,
+weighted by those sums, is attention over both (as in ring attention, Liu et al. 2023, section 3). Going backward, the
+kernel is given the whole's output and sum in place of the part's own, and gives the part's share of each gradient.
+Nothing is computed for what a completion does not see, and keys are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+Prefix = tuple[Float[Tensor, "1 key_heads keys width"], Float[Tensor, "1 key_heads keys width"]]
+Own = tuple[Float[Tensor, "1 key_heads queries width"], Float[Tensor, "1 key_heads queries width"]]
+"""Keys and values; fewer heads than the queries have, perhaps."""
+Queries = Float[Tensor, "1 heads queries width"]
+
+
+def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence[int], scale: float) -> Queries:
+    """Completions side by side, each of which sees a prompt and, causally, itself.
+
+    Args:
+        query: of the completions' tokens, on the CPU.
+        prefix: keys and values of the prompt, perhaps with fewer heads.
+        own: keys and values of the completions, likewise.
+        lengths: tokens of each completion.
+        scale: factor of the dot products.
+    """
+    times = query.shape[1] // prefix[0].shape[1]
+    expanded = [each.repeat_interleave(times, dim=1) if times > 1 else each for each in (*prefix, *own)]
+    cast = in_one_precision(query, *expanded)
+    return _PrefixAttention.apply(*cast, tuple(length for length in lengths if length), scale)
+
+
+def in_one_precision(*tensors: Tensor) -> list[Tensor]:
+    """Queries, keys and values as torch itself casts them for its public attention under autocast."""
+    kind = tensors[0].device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensors[0].dtype
+    return [tensor.to(dtype) for tensor in tensors]
+
+
+def attend_completions(
+    query: Queries, prefix: Prefix, own: Own, scale: float | None, lengths: Sequence[int]
+) -> Queries:
+    """The same on any device: elsewhere than on the CPU by one masked attention; see `attend_to_prefix`."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if query.device.type == "cpu":
+        return attend_to_prefix(query, prefix, own, lengths, scale)
+    keys, values = (torch.cat(pair, dim=2) for pair in zip(prefix, own, strict=True))
+    mask = completion_mask(prefix[0].shape[2], lengths, query.device)
+    grouped = query.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale, enable_gqa=grouped)
+
+
+def completion_mask(
+    prompt_tokens: int, lengths: Sequence[int], device: torch.device | str = "cpu"
+) -> Bool[Tensor, "queries keys"]:
+    """Which tokens of their prompt and of themselves completions see.
+
+    Example:
+        >>> completion_mask(2, [2, 1]).int().tolist()
+        [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
+    """
+    owner = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
+    own = (owner[:, None] == owner).tril()
+    return torch.cat([own.new_ones(len(owner), prompt_tokens), own], dim=1)
+
+
+class _PrefixAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, *how: Any
+    ) -> Tensor:
+        lengths, scale = how
+        output, logsum = _forward(query, keys, values, scale=scale)
+        pieces = zip(*(each.split(lengths, dim=2) for each in (query, own_keys, own_values)), strict=True)
+        found = [_forward(*piece, is_causal=True, scale=scale) for piece in pieces]
+        own_output = torch.cat([each[0] for each in found], dim=2)
+        own_logsum = torch.cat([each[1] for each in found], dim=-1)
+        whole = torch.logaddexp(logsum, own_logsum)
+        weights = [(each - whole).exp()[..., None].to(query.dtype) for each in (logsum, own_logsum)]
+        merged = output * weights[0] + own_output * weights[1]
+        ctx.save_for_backward(query, keys, values, own_keys, own_values, merged, whole)
+        ctx.how = how
+        return merged
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, keys, values, own_keys, own_values, output, logsum = ctx.saved_tensors
+        lengths, scale = ctx.how
+        (gradient,) = gradients
+        of_query, of_keys, of_values = _backward(gradient, query, keys, values, output, logsum, 0.0, False, scale=scale)
+        cut = [each.split(lengths, dim=2) for each in (gradient, query, own_keys, own_values, output, logsum)]
+        pieces = [_backward(*piece, 0.0, True, scale=scale) for piece in zip(*cut, strict=True)]
+        own = [torch.cat(parts, dim=2) for parts in zip(*pieces, strict=True)]
+        return of_query + own[0], of_keys, of_values, own[1], own[2], None, None

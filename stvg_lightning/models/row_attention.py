@@ -1,0 +1,117 @@
+"""Attention of language models over rows of groups; every other row attends as transformers does by itself.
+
+On a GPU FlexAttention skips the blocks of a row that no query sees. Elsewhere each group is attended to
+in two parts: its prompt causally, without any mask, and its completions with a mask over prompt and completions.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from stvg_lightning.models.group_rows import RowLayout
+from stvg_lightning.models.prefix_attention import attend_completions, in_one_precision
+
+NAME = "group_rows"
+
+
+def row_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | BlockMask | None,
+    scaling: float | None = None,
+    row_layout: RowLayout | None = None,
+    **more: object,
+) -> tuple[Tensor, None]:
+    """Attention of one layer, as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: (batch, heads, tokens, channels); `key` and `value` likewise, perhaps with fewer heads.
+        attention_mask: transformers' own, or FlexAttention's blocks of a row.
+        scaling: factor of the dot products.
+        row_layout: the groups of a row; without it nothing is changed.
+
+    Returns:
+        (batch, tokens, heads, channels), and None for the attention weights.
+    """
+    if row_layout is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+    layer: int = module.layer_idx
+    if row_layout.recorded is not None:
+        row_layout.recorded.setdefault(layer, (key, value))  # a pass that is computed again changes nothing
+    if row_layout.before is not None:
+        output = row_layout.before.attend(layer, query, key, value, scaling, row_layout)
+    elif isinstance(attention_mask, BlockMask):
+        given = in_one_precision(query, key, value)
+        grouped = query.shape[1] != key.shape[1]
+        output = _compiled_flex_attention()(*given, block_mask=attention_mask, scale=scaling, enable_gqa=grouped)
+    else:
+        output = attend_by_parts(query, key, value, scaling, row_layout)
+    return output.transpose(1, 2), None
+
+
+def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout) -> Tensor:
+    """Attention of a row, group by group; arguments and result are (1, heads, tokens, channels)."""
+    grouped = query.shape[1] != key.shape[1]
+    sizes = [size for span in layout.spans for size in (span.prompt_tokens, sum(span.completion_tokens))]
+    # Cut once: the way back through each slice of its own would fill a whole row.
+    pieces = list(zip(*(each.split(sizes, dim=2) for each in (query, key, value)), strict=True))
+    outputs = []
+    for span, prompt, own in zip(layout.spans, pieces[::2], pieces[1::2], strict=True):
+        asked, keys, values = prompt
+        outputs.append(
+            F.scaled_dot_product_attention(asked, keys, values, is_causal=True, scale=scaling, enable_gqa=grouped)
+        )
+        if sum(span.completion_tokens):
+            outputs.append(attend_completions(own[0], (keys, values), own[1:], scaling, span.completion_tokens))
+    return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+
+
+def blocks_of(layout: RowLayout, device: torch.device | str, compiled: bool = True) -> BlockMask:
+    """Which blocks of a row attention has to look at, for FlexAttention."""
+    groups, parts = (owner.to(device) for owner in layout.owners)
+
+    size = layout.num_tokens
+    return create_block_mask(
+        lambda _batch, _head, query, key: (
+            (query >= key) & (groups[query] == groups[key]) & ((parts[key] == 0) | (parts[key] == parts[query]))
+        ),
+        B=None,
+        H=None,
+        Q_LEN=size,
+        KV_LEN=size,
+        device=str(device),
+        _compile=compiled,
+    )
+
+
+def row_mask(layout: RowLayout, device: torch.device) -> BlockMask | Tensor:
+    """What stands for a row's attention mask: its blocks on a GPU; elsewhere nothing that is looked at."""
+    if device.type == "cuda" and layout.before is None:
+        return blocks_of(layout, device)
+    # transformers makes no mask of its own where it is given one of four dimensions.
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
+def use_row_attention(model: PreTrainedModel) -> None:
+    """Let a model's language layers attend to rows of groups where a pass is given their layout."""
+    AttentionInterface.register(NAME, row_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.model.language_model.config._attn_implementation = NAME
+
+
+@cache
+def _compiled_flex_attention():
+    # Every row has a length of its own: shapes that are not dynamic would be compiled again for each.
+    return torch.compile(flex_attention, dynamic=True)

@@ -1,0 +1,114 @@
+"""What a step of GRPO would cost at the least, and how near it came: logged at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from stvg_lightning.models.flops import (
+    ModelShape,
+    Work,
+    measured_flops_per_second,
+    prefill_work,
+    repeated_work,
+    shared_work,
+    total,
+    tower_flops,
+)
+from stvg_lightning.modules.collecting import Collected, Portion
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What a step has put through the language model, and what the tower has read.
+
+    Attributes:
+        rolled_out: `(prompt tokens, lengths of its completions)` of each group that was rolled out.
+        learned: likewise of each that an update learned from.
+        patches: that the tower read.
+        updates: optimiser steps.
+        has_reference: a pass of the reference policy stands beside each of the policy's.
+    """
+
+    rolled_out: list[tuple[int, list[int]]]
+    learned: list[tuple[int, list[int]]]
+    patches: int
+    updates: int
+    has_reference: bool
+
+    @classmethod
+    def of(
+        cls, collected: Sequence[Collected], portions: Sequence[Portion], updates: int, has_reference: bool
+    ) -> StepWork:
+        """Of a step that was taken."""
+        groups = [group for each in collected for group in groups_of(each, slice(0, len(each.batch)))]
+        learned = [group for portion in portions for group in groups_of(portion.collected, portion.questions)]
+        patches = sum(int(each.batch.prompts.grid_thw.prod(dim=1).sum()) for each in collected)
+        return cls(groups, learned, patches, updates, has_reference)
+
+    def tokens(self, repeated: bool = False) -> int:
+        """Tokens through the language model, in all passes; `repeated`: by a trainer that repeats prompts."""
+        passes = self.updates * (2 if self.has_reference else 1)
+        return self._rollout(repeated).tokens + passes * self._pass(repeated).tokens
+
+    def update_flops(self, shape: ModelShape, repeated: bool = False) -> float:
+        """Arithmetic of the updates: the reference's pass, the policy's, and the way back."""
+        work = self._pass(repeated)
+        reference = work.forward_flops(shape) if self.has_reference else 0.0
+        return self.updates * (reference + work.training_flops(shape))
+
+    def flops(self, shape: ModelShape, repeated: bool = False) -> float:
+        """Arithmetic of the whole step; the tower counts once, whoever repeats."""
+        rollout = self._rollout(repeated).forward_flops(shape)
+        return tower_flops(shape, self.patches) + rollout + self.update_flops(shape, repeated)
+
+    def _pass(self, repeated: bool) -> Work:
+        return total((repeated_work if repeated else shared_work)(*group) for group in self.learned)
+
+    def _rollout(self, repeated: bool) -> Work:
+        """Each prompt is read once, or once for each completion; what is written is the same."""
+        once = total(shared_work(*group) for group in self.rolled_out)
+        if not repeated:
+            return once
+        again = (prefill_work(prompt) for prompt, lengths in self.rolled_out for _ in lengths[1:])
+        return once + total(again)
+
+
+def groups_of(collected: Collected, questions: slice) -> list[tuple[int, list[int]]]:
+    """Tokens of the prompt and of each completion, for some neighbouring questions."""
+    prompts = collected.batch.prompts.attention_mask.sum(dim=1).tolist()[questions]
+    size = collected.rollouts.group_size
+    lengths = collected.rollouts.lengths_tokens[collected.rows(questions)].tolist()
+    return [(prompt, lengths[place * size : (place + 1) * size]) for place, prompt in enumerate(prompts)]
+
+
+def floor_values(
+    work: StepWork, shape: ModelShape, flops_per_second: float, step_seconds: float, update_seconds: float
+) -> dict[str, float]:
+    """What is logged: tokens, arithmetic, and the share of the device's arithmetic that was useful.
+
+    Args:
+        work: of the step.
+        shape: of the model.
+        flops_per_second: what the device could do.
+        step_seconds: of the whole step.
+        update_seconds: of its updates.
+    """
+    found: dict[str, float] = {}
+    for name, repeated in (("", False), ("_repeated", True)):
+        found[f"floor/tokens{name}"] = float(work.tokens(repeated))
+        found[f"floor/tflops{name}"] = work.flops(shape, repeated) / 1e12
+        found[f"floor/utilisation{name}"] = work.flops(shape, repeated) / (step_seconds * flops_per_second)
+        of_update = work.update_flops(shape, repeated) / (update_seconds * flops_per_second)
+        found[f"floor/update_utilisation{name}"] = of_update
+    return found
+
+
+def device_flops_per_second(peak_tflops: float | int | None, device: torch.device, dtype: torch.dtype) -> float:
+    """As a recipe tells it, or as one large product of matrices shows it."""
+    if peak_tflops is not None:
+        return peak_tflops * 1e12
+    working = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
+    return measured_flops_per_second(str(device), working)

@@ -1,0 +1,207 @@
+"""What a step of GRPO will need, before anything runs: tokens, memory and seconds of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from stvg_lightning.models.flops import ModelShape, shape_of
+from stvg_lightning.models.forward import HEAD_CHUNK_LOGITS
+from stvg_lightning.models.group_forward import parts_of
+from stvg_lightning.models.loading import Network
+from stvg_lightning.models.memory import bytes_of, saved_bytes_per_token
+from stvg_lightning.modules.floor import StepWork
+
+GIB = 2**30
+COPIES_OF_KEYS = 1.1
+"""Keys are held once more for the completions than for the prompt: so much more is kept than in one plain row."""
+TRAINED_COPIES = 3
+"""A gradient and AdamW's two means, each as large as what is trained."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What of a model decides its memory.
+
+    Attributes:
+        shape: what decides its arithmetic.
+        weight_bytes: of all parameters.
+        trained_bytes: of those that are trained.
+        saved_bytes_per_token: what the language model keeps of a token for the gradient.
+        state_bytes: of a token between two layers.
+        widest_bytes: of a token at a layer's widest.
+        cache_bytes_per_token: its keys and values.
+        tower_bytes_per_patch: the tower's memory at its widest, without a gradient.
+        vocabulary_size: of the head.
+    """
+
+    shape: ModelShape
+    weight_bytes: int
+    trained_bytes: int
+    saved_bytes_per_token: float
+    state_bytes: int
+    widest_bytes: int
+    cache_bytes_per_token: int
+    tower_bytes_per_patch: int
+    vocabulary_size: int
+
+    @classmethod
+    def of(cls, model: Network) -> ModelSize:
+        """Of a network on the device `meta`, with what is trained asking for gradients."""
+        text, vision = model.config.get_text_config(), model.config.vision_config
+        item = model.dtype.itemsize
+        channels = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(
+            shape=shape_of(model),
+            weight_bytes=bytes_of(list(model.parameters())),
+            trained_bytes=bytes_of([p for p in model.parameters() if p.requires_grad]),
+            saved_bytes_per_token=saved_bytes_per_token(model),
+            state_bytes=text.hidden_size * item,
+            widest_bytes=text.intermediate_size * item,
+            cache_bytes_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * channels * item,
+            tower_bytes_per_patch=(3 * vision.intermediate_size + 6 * vision.hidden_size) * item,
+            vocabulary_size=text.vocab_size,
+        )
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step of one process.
+
+    Attributes:
+        groups: `(prompt tokens, tokens of each completion)` of each question of a batch, completions at their longest.
+        patches: that the tower reads, of all of them.
+        recomputes: activations are computed again for the gradient.
+        micro_batch_prompts: see `GRPOSettings`; `tokens_per_pass` and `tokens_per_rollout` likewise.
+        updates: optimiser steps for each rollout.
+        has_reference: the objective asks for a reference policy.
+    """
+
+    groups: tuple[tuple[int, tuple[int, ...]], ...]
+    patches: int
+    recomputes: bool
+    micro_batch_prompts: int | None
+    tokens_per_pass: int | None
+    tokens_per_rollout: int | None
+    updates: int = 1
+    has_reference: bool = True
+
+    @property
+    def work(self) -> StepWork:
+        groups = [(prompt, list(lengths)) for prompt, lengths in self.groups]
+        return StepWork(groups, groups, self.patches, self.updates, self.has_reference)
+
+    @property
+    def tokens_at_once(self) -> int:
+        """The most tokens whose activations are held for the gradient."""
+        return max(tokens for tokens, _ in self.passes())
+
+    @property
+    def scored_at_once(self) -> int:
+        """The most tokens that are scored in one pass."""
+        return max(scored for _, scored in self.passes())
+
+    def passes(self) -> list[tuple[int, int]]:
+        """Tokens and scored tokens of each pass of an update, packed as `portions_of` packs them."""
+        sizes = [(prompt + sum(length - 1 for length in lengths), sum(lengths)) for prompt, lengths in self.groups]
+        most = self.tokens_per_pass or sum(tokens for tokens, _ in sizes)
+        count = self.micro_batch_prompts or len(sizes)
+        found: list[tuple[int, int]] = []
+        for first in range(0, len(sizes), count):
+            portion = sizes[first : first + count]
+            for part in parts_of([tokens for tokens, _ in portion], most):
+                tokens, scored = (sum(each) for each in zip(*portion[part], strict=True))
+                found += [(tokens, scored)] if tokens <= most else self._parts(first + part.start, most)
+        return found
+
+    def _parts(self, group: int, most_tokens: int) -> list[tuple[int, int]]:
+        """The passes of a group that is too large for one: beside each part, its prompt is held."""
+        prompt, lengths = self.groups[group]
+        parts = parts_of([length - 1 for length in lengths], max(most_tokens - prompt, 1))
+        return [(prompt + sum(lengths[part]) - len(lengths[part]), sum(lengths[part])) for part in parts]
+
+    @property
+    def tokens_held_in_rollout(self) -> int:
+        """The most tokens whose keys and values are held while completions are written."""
+        sizes = [prompt + sum(lengths) for prompt, lengths in self.groups]
+        return max(sum(sizes[part]) for part in parts_of(sizes, self.tokens_per_rollout or sum(sizes)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a device can do: memory in GiB, arithmetic and memory's speed in 10^12 operations or bytes a second.
+
+    `utilisation` is the share of its arithmetic that passes over long rows reach.
+    """
+
+    memory_gib: float
+    tflops: float
+    terabytes_per_second: float
+    utilisation: float
+
+
+def memory_gib(size: ModelSize, plan: StepPlan) -> dict[str, float]:
+    """Memory by what needs it, and at the peak: weights, what is trained, and the largest of three phases."""
+    tokens = plan.tokens_at_once
+    kept = COPIES_OF_KEYS * size.saved_bytes_per_token * tokens
+    if plan.recomputes:
+        layers = size.shape.layers
+        kept = layers * size.state_bytes * tokens + kept / layers
+    head = 3 * 4 * min(HEAD_CHUNK_LOGITS, plan.scored_at_once * size.vocabulary_size)
+    held = plan.tokens_held_in_rollout
+    found = {
+        "weights": float(size.weight_bytes),
+        "gradients and optimiser": float(TRAINED_COPIES * size.trained_bytes),
+        "update": kept + 4 * size.widest_bytes * tokens + head,
+        "rollout": float(held * size.cache_bytes_per_token + 4 * size.widest_bytes * held),
+        "tower": float(size.tower_bytes_per_patch * plan.patches),
+    }
+    phases = ("update", "rollout", "tower")
+    found["peak"] = found["weights"] + found["gradients and optimiser"] + max(found[phase] for phase in phases)
+    return {name: value / GIB for name, value in found.items()}
+
+
+def seconds(size: ModelSize, plan: StepPlan, machine: Machine) -> dict[str, float]:
+    """Seconds of a step, by phase: passes over rows as arithmetic, writing as memory read for each token."""
+    speed = machine.tflops * 1e12 * machine.utilisation
+    work, shape = plan.work, size.shape
+    steps = max(max(lengths) for _, lengths in plan.groups)
+    read = size.weight_bytes + plan.tokens_held_in_rollout * size.cache_bytes_per_token
+    update = work.update_flops(shape)
+    found = {
+        "vision and prefill": (work.flops(shape) - update) / speed,
+        "generate": steps * read / (machine.terabytes_per_second * 1e12),
+        "update": update / speed * (4 / 3 if plan.recomputes else 1),
+    }
+    return {**found, "step": sum(found.values())}
+
+
+def what_fits(size: ModelSize, plan: StepPlan, machine: Machine) -> tuple[str, StepPlan] | None:
+    """The first change of a recipe that makes a step fit, and the step with it; None where no key alone does."""
+    return next(
+        ((key, changed) for key, changed in _changes(plan) if memory_gib(size, changed)["peak"] <= machine.memory_gib),
+        None,
+    )
+
+
+def _changes(plan: StepPlan) -> Iterator[tuple[str, StepPlan]]:
+    """From what costs little to what costs much; several keys where one alone may not do."""
+    budgets = _halved(max(plan.tokens_at_once, plan.tokens_held_in_rollout), min(prompt for prompt, _ in plan.groups))
+    for tokens in budgets:
+        yield f"settings.tokens_per_rollout: {tokens}", replace(plan, tokens_per_rollout=tokens)
+    for tokens in budgets:
+        yield f"settings.tokens_per_pass: {tokens}", replace(plan, tokens_per_pass=tokens)
+    again = replace(plan, recomputes=True)
+    yield "model.recompute_activations: true", again
+    for tokens in budgets:
+        changed = replace(again, tokens_per_pass=tokens, tokens_per_rollout=tokens)
+        keys = f"settings.tokens_per_pass and settings.tokens_per_rollout: {tokens}"
+        yield f"model.recompute_activations: true, {keys}", changed
+
+
+def _halved(tokens: int, least: int) -> Sequence[int]:
+    found = []
+    while tokens > least:
+        tokens //= 2
+        found.append(tokens)
+    return found

@@ -1,0 +1,46 @@
+"""`stvg plan`: what a recipe will need, told before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICKSTART = str(Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml")
+
+
+def planned(stvg: Any, *arguments: str) -> tuple[int, dict[str, Any]]:
+    printed = stvg("plan", QUICKSTART, *arguments, "--json")
+    return printed.code, json.loads(printed.out)["grpo"]
+
+
+def test_a_step_of_the_quickstart(stvg: Any) -> None:
+    code, found = planned(stvg, "--memory", "8")
+    assert code == 0 and found["fits"] and found["change"] is None
+    assert found["tokens"] < found["tokens_repeated"] < 8 * found["tokens"]
+    memory = found["memory_gib"]
+    largest = max(memory[phase] for phase in ("update", "rollout", "tower"))
+    assert memory["peak"] == pytest.approx(memory["weights"] + memory["gradients and optimiser"] + largest)
+    assert found["seconds"]["step"] > found["seconds"]["update"] > 0
+    _, of_two = planned(stvg, "--gpus", "2")
+    assert of_two["tokens"] == 2 * found["tokens"] and of_two["memory_gib"] == memory
+
+
+def test_what_does_not_fit_is_told_with_the_key_that_helps(stvg: Any) -> None:
+    _, found = planned(stvg)
+    tight = 0.6 * found["memory_gib"]["peak"]
+    code, changed = planned(stvg, "--memory", str(tight))
+    assert code == 1 and not changed["fits"]
+    key, _, value = changed["change"].partition(": ")
+    assert key == "stages.grpo.settings.tokens_per_pass" and changed["memory_gib_changed"] <= tight
+    code, again = planned(stvg, f"{key}={value}", "--memory", str(tight))
+    assert code == 0 and again["memory_gib"]["peak"] == pytest.approx(changed["memory_gib_changed"])
+    table = stvg("plan", QUICKSTART, "--memory", str(tight))
+    assert table.code == 1 and key in table.out.replace("\n", "")
+
+
+def test_a_recipe_without_grpo_is_refused(stvg: Any) -> None:
+    refused = stvg("plan", QUICKSTART, *(f"stages.{name}=null" for name in ("grpo", "evaluate", "report")))
+    assert refused.code == 1 and "no GRPO stage" in refused.err

@@ -1,0 +1,123 @@
+"""Arithmetic of a step against torch's own count of what it computes, and against cases worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stvg_lightning.models.adapters import Lora, add_adapter
+from stvg_lightning.models.flops import (
+    ModelShape,
+    Work,
+    measured_flops_per_second,
+    repeated_work,
+    shape_of,
+    shared_work,
+    total,
+    tower_flops,
+)
+from stvg_lightning.models.forward import Completions, completion_log_probs, encode_videos
+from stvg_lightning.models.group_forward import group_log_probs
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.tubes import Sample
+from tests.small_models import batch_of, copied, prompts_of, random_completions
+
+SHAPE = ModelShape(
+    weights=100,
+    adapter_weights=10,
+    layers=2,
+    attention_width=8,
+    head_weights=50,
+    tower_patch_weights=30,
+    tower_token_weights=20,
+    patches_per_token=4,
+    trains_weights=False,
+)
+
+
+def test_work_by_hand() -> None:
+    # Prompt of two tokens; completions of three, one and two: two, none and one are read.
+    # Pairs: 1 + 2 in the prompt; then 3 + 4, and 3.
+    assert shared_work(2, [3, 1, 2]) == Work(tokens=5, pairs=13, scored=6)
+    # Rows of five, three and four tokens: 15 + 6 + 10 pairs.
+    assert repeated_work(2, [3, 1, 2]) == Work(tokens=12, pairs=31, scored=6)
+    assert total([Work(1, 2, 3), Work(10, 20, 30)]) == Work(11, 22, 33)
+
+
+def test_flops_by_hand() -> None:
+    work = Work(tokens=3, pairs=6, scored=2)
+    # 2 * 110 * 3, 4 * 2 * 8 * 6, 2 * 50 * 2
+    assert work.forward_flops(SHAPE) == 660 + 384 + 200
+    # Adapters alone: once more what flows back, twice for attention, and 2 * 10 * 3 for their own gradient.
+    assert work.training_flops(SHAPE) == 2 * (660 + 384 + 200) + 384 + 60
+    assert work.training_flops(replace(SHAPE, trains_weights=True)) == 3 * (660 + 384 + 200)
+    assert tower_flops(SHAPE, patches=8) == 2 * (30 * 8 + 20 * 2)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_repeated_form_is_what_torch_counts(
+    model: VideoLanguageModel, world_samples: tuple[Sample, ...], trained: bool
+) -> None:
+    """torch counts all pairs of a row, where half of them are hidden: attention is left out on both sides."""
+    network = copied(model).network
+    network.model.language_model.config._attn_implementation = "sdpa"
+    batch = batch_of(model, prompts_of(model, world_samples[:1]))
+    completions = Completions(random_completions(2, 4), torch.ones(2, 4, dtype=torch.bool))
+    with torch.no_grad():
+        features = encode_videos(network, batch)
+    with FlopCounterMode(display=False) as counter:
+        log_probs = completion_log_probs(network.requires_grad_(trained), batch, completions, features)
+        if trained:
+            log_probs.sum().backward()
+    counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
+    matrices = sum(flops for name, flops in counted.items() if "attention" not in name)
+    shape = replace(shape_of(network), layers=0)
+    work = repeated_work(batch.num_tokens, [4, 4])
+    if not trained:
+        assert matrices == work.forward_flops(shape)
+        return
+    again = 2.0 * shape.head_weights * work.scored  # the head is computed again for its gradient
+    assert matrices == work.training_flops(shape) + again
+
+
+def test_a_group_s_row_is_what_torch_counts(model: VideoLanguageModel, world_samples: tuple[Sample, ...]) -> None:
+    network = add_adapter(copied(model), Lora(rank=4)).model.network
+    batch = batch_of(model, prompts_of(model, world_samples[:2]))
+    lengths = [4, 2, 1, 3]
+    completions = Completions(random_completions(4, 4), torch.arange(4) < torch.tensor(lengths)[:, None])
+    with torch.no_grad():
+        features = encode_videos(network, batch)
+        with FlopCounterMode(display=False) as counter:
+            group_log_probs(network, batch, completions, features)
+    counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
+    prompts = batch.attention_mask.sum(dim=1).tolist()
+    work = shared_work(prompts[0], lengths[:2]) + shared_work(prompts[1], lengths[2:])
+    shape = replace(shape_of(network), layers=0)
+    assert shape.adapter_weights > 0 and not shape.trains_weights
+    assert sum(flops for name, flops in counted.items() if "attention" not in name) == work.forward_flops(shape)
+
+
+def test_the_tower_is_what_torch_counts(model: VideoLanguageModel, world_samples: tuple[Sample, ...]) -> None:
+    batch = batch_of(model, prompts_of(model, world_samples[:1]))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encode_videos(model.network, batch)
+    counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
+    matrices = sum(flops for name, flops in counted.items() if "attention" not in name)
+    per_image = 16 if model.network.config.model_type == "internvl" else 1
+    # InternVL's tower reads one more token an image.
+    assert tower_flops(shape_of(model.network), len(batch.patches) * per_image) == pytest.approx(matrices, rel=0.07)
+
+
+def test_a_shape_needs_no_weights(models: dict[str, VideoLanguageModel]) -> None:
+    network = models["qwen2_5_vl"].network
+    config = type(network.config)(**network.config.to_dict())
+    with torch.device("meta"):
+        empty = type(network)(config)
+    assert shape_of(empty) == replace(shape_of(network), trains_weights=True)
+
+
+def test_a_product_of_matrices_is_measured() -> None:
+    assert 1e8 < measured_flops_per_second("cpu", torch.float32) < 1e15

@@ -1,0 +1,145 @@
+"""What is predicted of a step against a step that is taken: tokens exactly, memory by counting what torch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from stvg_lightning.models.adapters import Lora, add_adapter
+from stvg_lightning.models.forward import Completions
+from stvg_lightning.models.loading import VideoLanguageModel, wrap_model
+from stvg_lightning.modules.batches import make_batch
+from stvg_lightning.modules.collecting import Collected
+from stvg_lightning.modules.grpo import GRPO
+from stvg_lightning.modules.grpo_settings import GRPOSettings
+from stvg_lightning.modules.planning import GIB, Machine, ModelSize, StepPlan, memory_gib, seconds, what_fits
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
+from stvg_lightning.tubes import Sample
+from tests.small_models import preparation_of, random_completions
+from tests.small_trainings import Attached, adapted_copy, curves_of, data_of, grpo_module, train
+
+Samples = tuple[Sample, ...]
+LORA = Lora(rank=4)
+GROUP, WRITTEN_TOKENS = 4, 60
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most memory that torch held while something ran, beyond what it held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        run()
+    assert measured.profiler is not None
+    events = [event for event in measured.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+def size_of(model: VideoLanguageModel) -> ModelSize:
+    """As `stvg plan` finds it: of a model that has no weights."""
+    config = type(model.network.config)(**model.network.config.to_dict())
+    with torch.device("meta"):
+        empty = wrap_model(type(model.network)(config), model.encoder)
+        return ModelSize.of(add_adapter(empty, LORA).model.network)
+
+
+def collected_of(module: GRPO, model: VideoLanguageModel, samples: Samples) -> Collected:
+    """Long completions of random tokens for some questions."""
+    batch = make_batch([preparation_of(model)(sample) for sample in samples], model.encoder.processor.tokenizer)
+    token_ids = random_completions(len(samples) * GROUP, WRITTEN_TOKENS)
+    written = Completions(token_ids, torch.ones_like(token_ids, dtype=torch.bool))
+    zeros = torch.zeros(token_ids.shape)
+    rollouts = Rollouts(token_ids, written.mask, zeros, [""] * len(token_ids), written.mask[:, 0], GROUP)
+    rewards = torch.arange(len(token_ids), dtype=torch.float32).view(-1, GROUP)
+    return Collected(batch, module.collector.encode(batch), rollouts, [], rewards, 0, {}, {})
+
+
+def plan_of(collected: Collected, **settings: int | bool | None) -> StepPlan:
+    prompts = collected.batch.prompts.attention_mask.sum(dim=1).tolist()
+    groups = tuple((prompt, (WRITTEN_TOKENS,) * GROUP) for prompt in prompts)
+    empty = {"recomputes": False, "micro_batch_prompts": None, "tokens_per_pass": None, "tokens_per_rollout": None}
+    return StepPlan(groups, len(collected.batch.prompts.patches), **{**empty, **settings})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"micro_batch_prompts": 2}, {"tokens_per_pass": 900}, {"tokens_per_pass": 260}, {"recomputes": True}],
+    ids=str,
+)
+def test_memory_of_an_update_is_what_torch_holds(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, settings: dict[str, int | bool]
+) -> None:
+    model = models["qwen2_5_vl"]
+    adapted = adapted_copy(model, LORA)
+    keys = {name: value for name, value in settings.items() if name != "recomputes"}
+    module = grpo_module(adapted, GRPOSettings(max_rollouts=1, group_size=GROUP, **keys), sampling=Sampling(60))
+    Attached(module)
+    if settings.get("recomputes"):
+        adapted.recompute_activations()
+    collected = collected_of(module, model, world_samples)
+    portions = module.portions([collected])
+    credits = module.credits(portions)
+    module.accumulate_gradients(portions, credits)  # gradients are there before
+    measured = peak_bytes(lambda: module.accumulate_gradients(portions, credits))
+    predicted = GIB * memory_gib(size_of(model), plan_of(collected, **settings))["update"]
+    assert 0.8 < predicted / measured < 1.25, (predicted / 2**20, measured / 2**20)
+
+
+def test_settings_change_what_is_predicted(models: dict[str, VideoLanguageModel]) -> None:
+    size = size_of(models["qwen3_vl"])
+    plan = StepPlan(((300, (50,) * 8), (100, (50,) * 8)), 1000, False, None, None, None)
+    assert plan.tokens_at_once == 300 + 100 + 16 * 49 and plan.tokens_held_in_rollout == 400 + 16 * 50
+    assert replace(plan, micro_batch_prompts=1).tokens_at_once == 300 + 8 * 49
+    assert replace(plan, tokens_per_pass=500).tokens_at_once == 300 + 4 * 49
+    assert replace(plan, tokens_per_pass=700).tokens_at_once == 300 + 8 * 49
+    assert replace(plan, tokens_per_rollout=1).tokens_held_in_rollout == 300 + 400
+    assert memory_gib(size, replace(plan, recomputes=True))["update"] < 0.5 * memory_gib(size, plan)["update"]
+
+
+def test_it_tells_which_key_makes_it_fit(models: dict[str, VideoLanguageModel]) -> None:
+    size = size_of(models["qwen3_vl"])
+    plan = StepPlan(((600, (200,) * 8),), 100, False, None, None, None)
+    needed = memory_gib(size, plan)["peak"]
+    machine = Machine(needed * 0.75, tflops=1.0, terabytes_per_second=0.1, utilisation=0.5)
+    found = what_fits(size, plan, machine)
+    assert found is not None
+    key, changed = found
+    assert key == f"settings.tokens_per_pass: {changed.tokens_per_pass}"
+    assert memory_gib(size, changed)["peak"] <= machine.memory_gib < needed
+    tighter = what_fits(size, plan, replace(machine, memory_gib=needed * 0.25))
+    assert tighter is not None and tighter[0].startswith("model.recompute_activations: true")
+    assert what_fits(size, plan, replace(machine, memory_gib=needed * 0.001)) is None
+
+
+def test_seconds_by_hand(models: dict[str, VideoLanguageModel]) -> None:
+    size = size_of(models["qwen3_vl"])
+    plan = StepPlan(((600, (200,) * 8),), 100, False, None, None, None)
+    machine = Machine(1.0, tflops=2.0, terabytes_per_second=0.5, utilisation=0.25)
+    found = seconds(size, plan, machine)
+    assert found["update"] == pytest.approx(plan.work.update_flops(size.shape) / 0.5e12)
+    read = size.weight_bytes + (600 + 8 * 200) * size.cache_bytes_per_token
+    assert found["generate"] == pytest.approx(200 * read / 0.5e12)
+    assert found["step"] == pytest.approx(found["update"] + found["generate"] + found["vision and prefill"])
+    assert seconds(size, replace(plan, recomputes=True), machine)["update"] == pytest.approx(found["update"] * 4 / 3)
+
+
+def test_tokens_of_a_step_are_those_that_are_logged(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+) -> None:
+    adapted = adapted_copy(models["qwen3_vl"])
+    module = grpo_module(adapted, GRPOSettings(max_rollouts=1, group_size=GROUP), sampling=Sampling(6))
+    train(module, data_of(world_shards, adapted), tmp_path, 1)
+    (collected,) = module.last_collected
+    lengths = collected.rollouts.lengths_tokens.view(-1, GROUP).tolist()
+    prompts = collected.batch.prompts.attention_mask.sum(dim=1).tolist()
+    groups = tuple((prompt, tuple(each)) for prompt, each in zip(prompts, lengths, strict=True))
+    plan = replace(plan_of(collected), groups=groups)
+    curves = curves_of(tmp_path)
+    for name, repeated in (("floor/tokens", False), ("floor/tokens_repeated", True)):
+        assert curves[name][0][1] == pytest.approx(plan.work.tokens(repeated))
