@@ -67,8 +67,8 @@ def test_pairs_as_models_write_them(text: str, span: tuple[float, float] | None,
 
 @given(text=st.text() | st.lists(st.sampled_from(["<think>", "</think>", "<time>", "</time>", "[1, 2]"])).map("".join))
 def test_any_text_is_read(text: str) -> None:
-    time_pair.read(text)
-    graph.read(text)
+    assert time_pair.read(text).text == graph.read(text).text == text
+    assert (time_pair.read(text).span_seconds is None) == bool(time_pair.read(text).problems)
 
 
 def test_what_pairs_do_not_answer_is_refused() -> None:
