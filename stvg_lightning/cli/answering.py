@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.answers.records import answer_from_json, answer_to_json
 from stvg_lightning.cli.predictors import device_of, load_predictor, needs_videos
 from stvg_lightning.cli.stages.rows import whole_lines
-from stvg_lightning.data.shards import ShardFolder
+from stvg_lightning.data.shards import BadSample, ShardFolder
 from stvg_lightning.data.shards.workers import Workers
 from stvg_lightning.evaluation.predictor import answers_of
 from stvg_lightning.tubes import Sample, Truth
+
+LOGGER = logging.getLogger("stvg_lightning.data")
 
 
 @dataclass(frozen=True)
@@ -110,5 +113,10 @@ def written_answers(folder: Path, questions: Mapping[int, Truth]) -> dict[int, A
 
 def _samples(share: Share) -> Iterator[Sample]:
     samples = ShardFolder(share.options.shards)
-    read = samples.__getitem__ if needs_videos(share.options) else samples.without_video
-    return (read(index) for index in share.indices)
+    for index in share.indices:
+        try:
+            yield samples[index] if needs_videos(share.options) else samples.without_video(index)
+        except BadSample as error:
+            # Its question is known; its video is damaged, which is told as of any video that cannot be read.
+            LOGGER.warning("%s", error)
+            yield samples.without_video(index)

@@ -16,7 +16,16 @@ from rich.console import Console
 from stvg_lightning.answers import Answer
 from stvg_lightning.cli.answering import collect_answers
 from stvg_lightning.cli.evaluation_tables import UNREAD_VIDEOS, print_evaluation, tell_incomplete, tell_unanswered
-from stvg_lightning.cli.predictors import CONSTANT, check_options, identity_of, kind_of, model_of
+from stvg_lightning.cli.predictors import (
+    CONSTANT,
+    check_answerable,
+    check_options,
+    identity_of,
+    kind_of,
+    model_of,
+    needs_videos,
+    recipe_of,
+)
 from stvg_lightning.cli.scoring import (
     MISSING,
     NOTHING_SAID,
@@ -62,15 +71,15 @@ def evaluate(options: Namespace) -> int:
     answers = collect_answers(options, plan.questions, plan.folder, console)
     cases = (case_of_question(plan.shards, index, answer, options.repair) for index, answer in answers.items())
     rows = score_cases(cases, plan.protocols)
-    differences = {} if earlier is None else differences_to(earlier, rows, plan, options.against)
     write_rows(plan.folder / ROWS_FILE, rows)
-    scores = scores_of(plan.protocols, rows)
-    write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | differences, indent=2) + "\n")
+    differences = {} if earlier is None else differences_to(earlier, rows, plan)
+    scores = scores_of(plan.protocols, rows) | ({"differences": differences} if differences else {})
+    write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | made_of(plan, options), indent=2) + "\n")
     if options.json:
         means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in plan.protocols}
-        print(json.dumps(means | unanswered(answers, plan.questions)))
+        print(json.dumps(means | unanswered(answers, plan.questions) | made_of(plan, options)))
         return 0
-    print_evaluation(plan.protocols, rows, differences.get("differences", {}), plan.benchmark, options.ablations)
+    print_evaluation(plan.protocols, rows, differences, plan.benchmark, options.ablations)
     if plan.benchmark is not None:
         tell_incomplete(plan.benchmark, len(plan.questions))
     tell_unanswered(unanswered(answers, plan.questions), len(plan.questions))
@@ -107,6 +116,8 @@ def plan_of(options: Namespace) -> Plan:
         questions = {index: truth for index, truth in questions.items() if truth.task in benchmark.tasks}
         if not questions:
             raise ValueError(f"{options.shards} holds no question of the tasks {', '.join(benchmark.tasks)}")
+    if needs_videos(options):
+        check_answerable(options, questions.values(), protocols)
     _check_scored(shards, questions, protocols)
     identity = {"shards": shards.manifest.content_hash, "tasks": list(benchmark.tasks) if benchmark else None}
     folder = options.out or RUNS / (options.benchmark or options.shards.name) / label_of(options)
@@ -134,7 +145,7 @@ def label_of(options: Namespace) -> str:
     kind, words = kind_of(options), [*options.predictor]
     if kind == "recipe":
         place = Path(model_of(options))
-        words = [Path(words[0]).stem, place.parent.name if place.name == "model" else "base"]
+        words = [recipe_of(options).name, place.parent.name if place.name == "model" else "base"]
     elif kind == "model" and Path(words[0]).name == "model":
         words = [*Path(words[0]).parts[-3:-1]]
     elif kind == "constant":
@@ -148,7 +159,7 @@ def label_of(options: Namespace) -> str:
 def case_of_question(shards: ShardFolder, index: int, answer: Answer, repair: Repair | None) -> Case:
     """An answer beside its truth, with the masks that the shards hold."""
     sample = shards.without_video(index)
-    return case_of(answer, sample.truth, sample.masks, repair=repair)
+    return case_of(answer, sample.truth, sample.masks, sample.target_masks, repair)
 
 
 def scores_of(protocols: Sequence[EvaluationProtocol], rows: Mapping[str, Rows]) -> dict[str, Any]:
@@ -184,39 +195,48 @@ def check_comparable(earlier: Mapping[str, Rows], plan: Plan, place: Path) -> No
     """Refuse before anything is answered what could not be compared afterwards.
 
     Raises:
-        ValueError: no protocol in common, or rows of other questions.
+        ValueError: no protocol in common, rows of other questions or of one twice, or without scores in [0, 1].
     """
-    shared = [protocol.name for protocol in plan.protocols if protocol.name in earlier]
+    shared = [protocol for protocol in plan.protocols if protocol.name in earlier]
     if not shared:
         raise ValueError(f"--against {place} has rows of {', '.join(earlier)}, and none of the protocols asked for")
     ids = {truth.id for truth in plan.questions.values()}
-    for name in shared:
-        if alone := sorted(ids ^ {row["id"] for row in earlier[name]}):
+    for protocol in shared:
+        rows = earlier[protocol.name]
+        if alone := sorted(ids ^ {row["id"] for row in rows}):
             few = f"{len(alone)} questions are in one of the two evaluations only, such as {alone[0]!r}"
             raise ValueError(f"--against {place}: {few}")
+        try:
+            shares = [share for of_rows in protocol.shares(rows).values() for share in of_rows.values()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"--against {place}: rows of {protocol.name} are none of ours: {error}") from None
+        if not all(0 <= share <= 1 + 1e-9 for share in shares):
+            raise ValueError(f"--against {place}: rows of {protocol.name} have scores that are not in [0, 1]")
 
 
-def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: Plan, place: Path) -> dict[str, Any]:
-    """`differences`: protocol -> metric -> ours less the earlier one's, over the same questions.
-
-    Raises:
-        ValueError: earlier rows that lack a score, or have it for other questions.
-    """
+def differences_to(earlier: Mapping[str, Rows], rows: Mapping[str, Rows], plan: Plan) -> dict[str, Any]:
+    """Protocol -> metric -> ours less the earlier one's, over the same questions."""
     found: dict[str, Any] = {}
     for protocol in plan.protocols:
-        if protocol.name not in earlier:
-            continue
-        try:
+        if protocol.name in earlier:
             intervals = protocol.differences(rows[protocol.name], earlier[protocol.name])
-        except KeyError as error:
-            raise ValueError(f"--against {place}: rows of {protocol.name} lack the score {error}") from None
-        except ValueError as error:
-            raise ValueError(f"--against {place}: {error}") from None
-        found[protocol.name] = {
-            metric: {"mean": interval.mean, "ci95": [interval.low, interval.high]}
-            for metric, interval in intervals.items()
+            found[protocol.name] = {
+                metric: {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+                for metric, interval in intervals.items()
+            }
+    return found
+
+
+def made_of(plan: Plan, options: Namespace) -> dict[str, Any]:
+    """`made_of`: what figures rest on besides answers: the questions, how many papers score, and the repair."""
+    of_papers = None if plan.benchmark is None else plan.benchmark.num_questions
+    return {
+        "made_of": {
+            "questions": len(plan.questions),
+            "questions_of_papers": of_papers,
+            "repair": options.repair or "as each protocol has it",
         }
-    return {"differences": found}
+    }
 
 
 def unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) -> dict[str, list[str]]:

@@ -82,11 +82,13 @@ def print_published(
 
 
 def tell_incomplete(benchmark: Benchmark, num_questions: int) -> None:
-    """Say that a score is not the benchmark's, where the shards hold fewer questions than papers score."""
-    if benchmark.num_questions is not None and num_questions < benchmark.num_questions:
+    """Say that a score is not the benchmark's, where the shards hold other questions than papers score."""
+    known = benchmark.num_questions
+    if known is not None and num_questions != known:
+        why = "their report.json says what was dropped" if num_questions < known else "another split?"
         print(
-            f"these shards hold {num_questions} of the {benchmark.num_questions} questions of {benchmark.title} that "
-            "papers score: the figures are not the benchmark's (the shards' report.json says what was dropped)"
+            f"these shards hold {num_questions} questions, and papers score {known} of {benchmark.title}: the figures "
+            f"are not the benchmark's ({why})"
         )
 
 

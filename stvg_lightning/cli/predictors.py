@@ -5,25 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from stvg_lightning.answers import Answer, AnswerLanguage, Coordinates, FrameBox, choice, id_span
+from stvg_lightning.answers import Answer, AnswerLanguage, Coordinates, FrameBox, View, choice, id_span
 from stvg_lightning.cli.binding import bind
-from stvg_lightning.cli.recipe import Recipe, SpatialChoice, bind_recipe, load_values, model_content, with_base
+from stvg_lightning.cli.recipe import (
+    SOME_FRAMES,
+    Recipe,
+    SpatialChoice,
+    bind_recipe,
+    load_values,
+    model_content,
+    with_base,
+)
 from stvg_lightning.cli.scoring import Read, answer_of, reader_of
 from stvg_lightning.cli.stages.stage import BASE, Run
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.evaluation.guesses import ConstantGuess, GuessedSpan
 from stvg_lightning.evaluation.predictor import Predictor
+from stvg_lightning.evaluation.protocols import EvaluationProtocol
 from stvg_lightning.models.adapters import LINEAGE_FILE, load_trained, spatial_folder
 from stvg_lightning.models.loading import PROMPT_FILE, Dtype, VideoLanguageModel, model_folder
 from stvg_lightning.models.spatial_grounding import load_spatial
 from stvg_lightning.prompting import Markers
+from stvg_lightning.rewards.loading import own_file_of
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.endpoint import ChatEncoder, EndpointPredictor
 from stvg_lightning.rollouts.predictor import ModelPredictor
@@ -36,7 +46,12 @@ from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 Kind = Literal["constant", "file", "endpoint", "recipe", "model"]
 CONSTANT = "constant:"
-COORDINATES_OF_FAMILY: Mapping[str, Coordinates] = {"qwen2_5_vl": "input", "qwen3_vl": "norm1000"}
+MASK_PROTOCOLS = ("mevis", "davis")
+COORDINATES_OF_FAMILY: Mapping[str, Coordinates] = {
+    "qwen2_5_vl": "input",
+    "qwen3_vl": "norm1000",
+    "internvl": "norm1000",
+}
 """What the boxes of a family's own training are counted in."""
 
 
@@ -120,8 +135,9 @@ def load_predictor(options: Namespace, truths: Mapping[str, Truth], device: str)
     sampling = Sampling(_max_new_tokens(options), temperature=0.0)
     spatial = None if options.two_stage else module_of(model_name, model, shared.spatial)
     predictor = ModelPredictor(model, preparation, sampling, spatial)
-    family = COORDINATES_OF_FAMILY[model.network.config.model_type]
-    return _staged(options, predictor, preparation, family) if options.two_stage else predictor
+    if not options.two_stage:
+        return predictor
+    return _staged(options, predictor, preparation, COORDINATES_OF_FAMILY[model.network.config.model_type])
 
 
 def identity_of(options: Namespace) -> dict[str, Any]:
@@ -137,7 +153,7 @@ def identity_of(options: Namespace) -> dict[str, Any]:
     asked = {
         "video": repr(shared.video),
         "markers": repr(shared.markers),
-        "language": getattr(shared.language, "__name__", repr(shared.language)),
+        "language": _language_identity(shared.language),
         "spatial": repr(shared.spatial),
         "dtype": options.dtype or shared.dtype,
         "max_new_tokens": _max_new_tokens(options),
@@ -150,10 +166,17 @@ def identity_of(options: Namespace) -> dict[str, Any]:
     return {"model": model_content(model) or model, **asked}
 
 
+def _language_identity(language: AnswerLanguage) -> str:
+    """A language's name and settings, and the content of a file of the user's own."""
+    file = own_file_of(language)
+    content = "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{getattr(language, '__name__', repr(language))} {content}".strip()
+
+
 def keys_of(options: Namespace) -> SharedKeys:
     """The keys with which a recipe, a model or an endpoint of `stvg evaluate` is asked."""
     if kind_of(options) == "recipe":
-        recipe = _recipe(options)
+        recipe = recipe_of(options)
         return SharedKeys(recipe.video, recipe.markers, recipe.answer, recipe.model.dtype, recipe.spatial)
     return shared_keys(None if kind_of(options) == "endpoint" else options.predictor[0], options.recipe)
 
@@ -189,7 +212,7 @@ def model_of(options: Namespace) -> str:
     """
     if kind_of(options) == "model":
         return options.predictor[0]
-    recipe = _recipe(options)
+    recipe = recipe_of(options)
     run = Run(recipe, recipe.run_folder)
     if options.stage is not None:
         if options.stage not in (BASE, *recipe.stages):
@@ -201,7 +224,8 @@ def model_of(options: Namespace) -> str:
     return run.model(trained[-1])
 
 
-def _recipe(options: Namespace) -> Recipe:
+def recipe_of(options: Namespace) -> Recipe:
+    """The recipe that a command line names, with its overlays and `key=value`."""
     files = [Path(word) for word in options.predictor if "=" not in word]
     return bind_recipe(load_values(with_base(files), [word for word in options.predictor if "=" in word]))
 
@@ -210,7 +234,7 @@ def _max_new_tokens(options: Namespace) -> int:
     """What is asked for, or what the recipe's evaluation allows, or 1,024."""
     if options.max_new_tokens is not None:
         return options.max_new_tokens
-    stages = _recipe(options).stages.values() if kind_of(options) == "recipe" else ()
+    stages = recipe_of(options).stages.values() if kind_of(options) == "recipe" else ()
     stated = [stage.max_new_tokens for stage in stages if hasattr(stage, "models") and hasattr(stage, "max_new_tokens")]
     return stated[-1] if stated else 1024
 
@@ -231,6 +255,29 @@ def _staged(
 ) -> TwoStagePredictor:
     frame_box = FrameBox(options.coordinates or coordinates)
     return TwoStagePredictor(asked, preparation, frame_box, batch_size=options.batch_size)
+
+
+def check_answerable(options: Namespace, truths: Iterable[Truth], protocols: Sequence[EvaluationProtocol]) -> None:
+    """Refuse questions that a model could only be wrong about, before it is loaded.
+
+    Raises:
+        ValueError: objects are asked for by their numbers, and the shards hold none; or masks are scored, and boxes
+            are what two stages answer with.
+    """
+    if options.two_stage:
+        masked = [protocol.name for protocol in protocols if protocol.name in MASK_PROTOCOLS]
+        if masked:
+            raise ValueError(f"--two-stage answers in boxes, and {masked[0]} scores masks")
+        return
+    shared = keys_of(options)
+    names_objects = shared.language.read("", View(shared.markers.kind, SOME_FRAMES)).names_objects
+    of_place = [truth for truth in truths if truth.task in ("stvg", "spatial")]
+    if shared.markers.draw and names_objects and of_place and not any(truth.tracks for truth in of_place):
+        raise ValueError(
+            f"{options.shards} holds no objects to number, and answers name them by number: number them first "
+            f"(stvg shards prompt --shards {options.shards} --out {options.shards}_numbered) and say "
+            f"--shards {options.shards}_numbered; or ask without numbers (--two-stage)"
+        )
 
 
 def check_options(options: Namespace) -> None:

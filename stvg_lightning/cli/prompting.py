@@ -50,7 +50,7 @@ from stvg_lightning.prompting import (
 from stvg_lightning.prompting.detectors import RtDetr
 from stvg_lightning.prompting.trackers import TransformersSam2
 from stvg_lightning.rewards.loading import own_file_of, packed_for_processes
-from stvg_lightning.tubes import Sample, Truth, Tube
+from stvg_lightning.tubes import Sample, Truth, Tube, union_of_objects
 from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.files import write_atomically
 
@@ -312,7 +312,10 @@ def _numbered(sample: Sample, tracks: Sequence[MaskTrack], ids: list[int], votes
     )
     masks = {track.object_id: track.masks for track in tracks}
     categories = {track.object_id: track.category for track in tracks}
-    return replace(sample, truth=truth, masks=masks, categories=categories, votes=votes[0] if len(votes) == 1 else {})
+    # What was annotated stays what is to be found: scores of masks must not compare the tracker with itself.
+    annotated = sample.target_masks or union_of_objects(sample.masks, sample.truth.target_ids)
+    found = replace(sample, truth=truth, masks=masks, categories=categories, target_masks=annotated)
+    return replace(found, votes=votes[0] if len(votes) == 1 else {})
 
 
 def _told(thing: object) -> str:

@@ -18,7 +18,7 @@ from stvg_lightning.tubes import (
     check_counts,
     span_frames_to_seconds,
     span_seconds_to_frames,
-    union_of_masks,
+    union_of_objects,
 )
 from stvg_lightning.tubes.jsonl import Masks
 
@@ -98,8 +98,8 @@ def case_of(
     for by_frame in (target_masks or {}, answer.masks or {}, *known.values()):
         for rle in by_frame.values():
             check_counts(rle)
-    target = target_masks or _union_of_objects(known, truth.target_ids) or {}
-    answered = _union_of_objects(known, answer.object_ids) if answer.masks is None else answer.masks
+    target = target_masks or union_of_objects(known, truth.target_ids)
+    answered = (union_of_objects(known, answer.object_ids) or None) if answer.masks is None else answer.masks
     return Case(answer, truth, target, answered, repair)
 
 
@@ -148,15 +148,6 @@ def predicted_tube(answer: Answer, truth: Truth) -> tuple[FrameSpan, dict[int, B
     start, end = answered_span(answer, truth)
     boxes = answered_boxes(answer, truth)
     return (start, end), {frame: box for frame, box in sorted(boxes.items()) if start <= frame < end}
-
-
-def _union_of_objects(masks: Masks, object_ids: Sequence[int]) -> dict[int, Rle] | None:
-    """Frame -> the union of some objects' masks; None where none of them has any."""
-    by_frame: dict[int, list[Rle]] = {}
-    for object_id in object_ids:
-        for frame, rle in masks.get(object_id, {}).items():
-            by_frame.setdefault(frame, []).append(rle)
-    return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())} or None
 
 
 def _enclosing_boxes(tracks: Sequence[Tube]) -> dict[int, Box]:

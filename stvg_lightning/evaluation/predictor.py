@@ -54,13 +54,27 @@ def answers_of(predictor: Predictor, samples: Iterable[Sample], batch_size: int)
         while batch := coming.result():
             coming = ahead.submit(next_batch)
             readable = [item for item in batch if not isinstance(item, UnreadableVideo)]
-            found = list(predictor.answer(readable)) if readable else []
+            found = _answered(predictor, readable) if readable else []
             if len(found) != len(readable):
                 raise ValueError(f"the predictor gave {len(found)} answers to {len(readable)} questions")
             answers = iter(found)
             for item in batch:
                 unreadable = isinstance(item, UnreadableVideo)
-                yield Answer("", problems=(f"the video cannot be read: {item}",)) if unreadable else next(answers)
+                yield _unread(item) if unreadable else next(answers)
+
+
+def _answered(predictor: Predictor, prepared: Sequence[Any]) -> list[Answer]:
+    """A batch's answers; one by one where a second look at a video, for boxes, finds that one cannot be read."""
+    try:
+        return list(predictor.answer(prepared))
+    except UnreadableVideo as error:
+        if len(prepared) == 1:
+            return [_unread(error)]
+        return [answer for item in prepared for answer in _answered(predictor, [item])]
+
+
+def _unread(error: UnreadableVideo) -> Answer:
+    return Answer("", problems=(f"the video cannot be read: {error}",))
 
 
 def _prepared(predictor: Predictor, sample: Sample) -> Any:

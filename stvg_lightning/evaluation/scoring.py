@@ -157,8 +157,10 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _unknown_objects(answer: Answer, truth: Truth) -> list[str]:
-    if truth.task == "temporal" or not truth.tracks:
+    if truth.task == "temporal":
         return []
+    if not truth.tracks:
+        return [f"object {i} is answered, and no objects are known" for i in answer.object_ids]
     return [f"object {i} is not in the video" for i in answer.object_ids if i not in truth.tracks]
 
 

@@ -117,8 +117,8 @@ def load_file(file: Path) -> ModuleType:
 
 
 def own_file_of(thing: object) -> Path | None:
-    """The file of the user's own that a thing's class was loaded from."""
-    module = sys.modules[type(thing).__module__]
+    """The file of the user's own that a module is, or that a thing's class was loaded from; None for others."""
+    module = thing if isinstance(thing, ModuleType) else sys.modules[type(thing).__module__]
     return Path(str(module.__file__)) if module.__name__.startswith(OWN_PREFIX) else None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from json import JSONDecodeError
 from typing import Any
 
 import numpy as np
@@ -105,11 +106,9 @@ class EndpointPredictor:
             )
         except openai.APIStatusError as error:
             raise ConnectionError(f"{self.url} refused a question: {_reason(error)}") from error
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, JSONDecodeError) as error:
             raise ConnectionError(f"{self.url} cannot be asked: {error}") from error
-        if not completion.choices:
-            raise ConnectionError(f"{self.url} answered without a choice: is this a chat endpoint?")
-        return completion.choices[0].message.content or ""
+        return _content(completion, self.url)
 
     @cached_property
     def _client(self) -> Any:
@@ -121,6 +120,20 @@ class EndpointPredictor:
             ) from None
         key = os.environ.get(KEY_VARIABLE, NO_KEY)
         return openai.OpenAI(base_url=self.url, api_key=key, timeout=self.timeout_seconds, max_retries=3)
+
+
+def _content(completion: Any, url: str) -> str:
+    """What a completion says; a message without text, as of a model cut off while thinking, says nothing.
+
+    Raises:
+        ConnectionError: something else than a chat completion.
+    """
+    choices = getattr(completion, "choices", None)
+    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    content = getattr(message, "content", "no message")
+    if message is None or not (content is None or isinstance(content, str)):
+        raise ConnectionError(f"{url} answered something else than a chat completion: {str(completion)[:100]!r}")
+    return content or ""
 
 
 def _data_url(picture: np.ndarray) -> str:

@@ -33,8 +33,10 @@ class TwoStagePredictor:
     """Asks for the time; then, in single frames of it, for a box.
 
     As in the paper, only frames of the answered time that lie in the true one are asked about: vIoU counts no other
-    box, so that this spares work and changes no vIoU. A frame between two that were asked about has the box on the
-    line between theirs; a frame nearest to one in which no box was found has none.
+    box. A frame between two that were asked about has the box on the line between theirs, one of the answered time
+    beyond them the nearest box, so that scores which count all predicted frames count these too; a frame nearest to one
+    in which no box was found has none. Outside the answered time there are no boxes: gt_vIoU, which would count them,
+    is that of the answered time alone.
 
     Attributes:
         completes: the model or server.
@@ -82,17 +84,17 @@ class TwoStagePredictor:
         return answers
 
     def _with_boxes(self, answer: Answer, sample: Sample) -> Answer:
-        span_frames = _frames_to_ask(answer.span_seconds, sample.truth)
+        answered, to_ask = _answered_and_asked(answer.span_seconds, sample.truth)
         placed = replace(answer, object_ids=(), names_objects=False)
-        if span_frames[0] >= span_frames[1]:
+        if to_ask[0] >= to_ask[1]:
             return placed
         try:
-            asked, found = self._boxes(sample, span_frames)
+            asked, found = self._boxes(sample, to_ask)
         except UnreadableVideo as error:
             return replace(placed, problems=(*placed.problems, f"the video cannot be read: {error}"))
         if not found:
             return replace(placed, problems=(*placed.problems, "no box was read in any frame"))
-        return replace(placed, boxes_xyxy=between_frames(asked, found, span_frames))
+        return replace(placed, boxes_xyxy=between_frames(asked, found, answered))
 
     def _boxes(self, sample: Sample, span_frames: tuple[int, int]) -> tuple[tuple[int, ...], dict[int, Box]]:
         """The frames asked about, and the boxes found in some of them."""
@@ -142,15 +144,15 @@ def between_frames(asked: Sequence[int], found: Tube, span_frames: tuple[int, in
     return {frame: box for (frame, box), place in zip(filled.items(), nearest) if asked[place] in found}
 
 
-def _frames_to_ask(span_seconds: Span | None, truth: Truth) -> tuple[int, int]:
-    """The frames of the answered time that lie in the true one; for a question of place all true frames."""
+def _answered_and_asked(span_seconds: Span | None, truth: Truth) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The answered frames, and those of them that lie in the true time; for a question of place all true frames."""
     true = truth.span_frames or (0, truth.num_frames)
     if truth.task == "spatial":
-        return true
+        return true, true
     if span_seconds is None:
-        return 0, 0
+        return (0, 0), (0, 0)
     start, end = span_seconds_to_frames(span_seconds, truth.fps, truth.num_frames)
-    return max(start, true[0]), min(end, true[1])
+    return (start, end), (max(start, true[0]), min(end, true[1]))
 
 
 __all__ = ["Completes", "TwoStagePredictor", "between_frames"]

@@ -22,6 +22,7 @@ from stvg_lightning.tubes.masks import (
     rle_box,
     rle_center,
     union_of_masks,
+    union_of_objects,
 )
 from stvg_lightning.tubes.sample import TASKS, Clip, Sample, Task, Truth, Tube
 from stvg_lightning.tubes.spans import (
@@ -65,4 +66,5 @@ __all__ = [
     "span_length",
     "span_seconds_to_frames",
     "union_of_masks",
+    "union_of_objects",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -102,6 +102,20 @@ def mask_overlaps(first: Sequence[Rle], second: Sequence[Rle]) -> tuple[NDArray[
     smaller = np.minimum(areas[:, None], other_areas[None])
     shares = np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0)
     return np.where(smaller > 0, ious, 0.0), shares
+
+
+def union_of_objects(masks: Mapping[int, Mapping[int, Rle]], object_ids: Sequence[int]) -> dict[int, Rle]:
+    """Frame -> the union of some objects' masks; empty where none of them has any.
+
+    Args:
+        masks: object id -> frame -> mask.
+        object_ids: those to join.
+    """
+    by_frame: dict[int, list[Rle]] = {}
+    for object_id in object_ids:
+        for frame, rle in masks.get(object_id, {}).items():
+            by_frame.setdefault(frame, []).append(rle)
+    return {frame: union_of_masks(rles) for frame, rles in sorted(by_frame.items())}
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:

@@ -79,7 +79,8 @@ class Sample:
     -> RLE, at the original size. `thought` is a gold reasoning trace in which `{target}` stands for
     the target's marker; `response` is a whole gold completion, which stands in for one that would be written of truth
     and thought. `votes` tells how clear it is which object is meant, where that was voted for: object id -> frames in
-    which it overlaps the true box most (STVG-R1, equations 2 and 3). `source` names where the sample came from, for
+    which it overlaps the true box most (STVG-R1, equations 2 and 3). `target_masks` is the annotated mask of all that
+    is meant, by frame, where `masks` are another's, a tracker's perhaps. `source` names where the sample came from, for
     messages.
     """
 
@@ -91,6 +92,7 @@ class Sample:
     response: str = ""
     source: str = ""
     votes: Mapping[int, int] = field(default_factory=dict)
+    target_masks: Mapping[int, Rle] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stvg_lightning.cli import answering
-from stvg_lightning.data.shards import ShardFolder, WriteOptions, write_shards
+from stvg_lightning.data.shards import BadSample, ShardFolder, WriteOptions, write_shards
 from stvg_lightning.evaluation import ConstantGuess, score_answer
 from stvg_lightning.evaluation.bootstrap import paired_difference_interval
-from stvg_lightning.tubes import Sample
+from stvg_lightning.tubes import Sample, encode_mask
 from stvg_lightning.tubes.jsonl import truth_to_json
 from tests.helpers import assert_close
 
@@ -47,7 +48,9 @@ def predictions(shards: Path, file: Path, wrong: tuple[int, ...] = ()) -> Path:
 
 
 def scores_of(folder: Path) -> Any:
-    return json.loads((folder / "scores.json").read_text())
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores.pop("made_of")["questions"] > 0
+    return scores
 
 
 def test_a_constant_guess_is_scored_question_by_question(shards: Path, tmp_path: Path, stvg: Any) -> None:
@@ -67,7 +70,9 @@ def test_a_file_has_the_figures_of_stvg_score(shards: Path, truths_file: Path, t
     names = "canonical,hcstvg,stvg_r1"
     evaluated = stvg("evaluate", file, "--shards", shards, "--out", tmp_path / "e", "--protocol", names, "--json")
     scored = stvg("score", "--truth", truths_file, "--predictions", file, "--protocol", names, "--json")
-    assert json.loads(evaluated.out) == json.loads(scored.out)
+    found = json.loads(evaluated.out)
+    expected = {"questions": 6, "questions_of_papers": None, "repair": "as each protocol has it"}
+    assert found.pop("made_of") == expected and found == json.loads(scored.out)
     assert 0.3 < json.loads(scored.out)["canonical"]["m_vIoU"] < 1
 
 
@@ -160,6 +165,27 @@ def test_an_earlier_evaluation_is_compared_question_by_question(shards: Path, tm
     assert "there are no rows" in stvg(*command, tmp_path).message
     (first / "rows.jsonl").write_text('{"id": "a", "protocol": "hcstvg"}\n')
     assert "none of the protocols asked for" in stvg(*command, first / "rows.jsonl").message
+    for value in ('"0.5"', "[1]", "5.0", "null"):
+        broken = [line.replace('"vIoU": ', f'"vIoU": {value}, "old": ', 1) for line in lines]
+        (first / "rows.jsonl").write_text("".join(broken))
+        if value != "null":  # a score that the rows lack is left out of the comparison
+            assert "rows of canonical" in stvg(*command, first).message
+    (first / "rows.jsonl").write_text("".join([*lines, lines[0]]))
+    assert "two rows have the id" in stvg(*command, first).message
+
+
+def test_boxes_are_compared_with_ids_in_what_both_have(shards: Path, tmp_path: Path, stvg: Any) -> None:
+    boxes = [
+        {"id": s.truth.id, "span_frames": list(s.truth.span_frames), "boxes_xyxy": {str(f): list(b) for f, b in
+         s.truth.boxes_xyxy.items()}} for s in ShardFolder(shards)
+    ]  # fmt: skip
+    (tmp_path / "boxes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in boxes))
+    stvg("evaluate", tmp_path / "boxes.jsonl", "--shards", shards, "--out", tmp_path / "boxes")
+    ids = predictions(shards, tmp_path / "ids.jsonl")
+    printed = stvg("evaluate", ids, "--shards", shards, "--out", tmp_path / "ids", "--against", tmp_path / "boxes")
+    assert printed.code == 0, printed.err
+    found = scores_of(tmp_path / "ids")["differences"]["canonical"]
+    assert "m_vIoU" in found and "id_accuracy" not in found and found["m_vIoU"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_benchmark_takes_its_tasks_and_protocols_and_shows_published_figures(
@@ -179,7 +205,7 @@ def test_a_benchmark_takes_its_tasks_and_protocols_and_shows_published_figures(
     assert (
         "Time-R1" in out and "78.1" in out and "this evaluation" in out and "STVG-R1 (arXiv:2602.11730), Table 4" in out
     )
-    assert "these shards hold 2 of the 3720 questions of Charades-STA test" in out
+    assert "these shards hold 2 questions, and papers score 3720 of Charades-STA test" in out
     assert "holds no question of the tasks choice" in stvg(*command, "--benchmark", "sti_bench").message
     assert "is of task 'temporal': protocol hcstvg scores stvg" in stvg(*command, "--protocol", "hcstvg").message
 
@@ -256,3 +282,71 @@ def test_what_is_wrong_is_one_line_before_anything_is_loaded(
 def test_a_recipe_that_was_not_run_says_so(recipe_files: tuple[Path, Path], shards: Path, stvg: Any) -> None:
     message = stvg("evaluate", *recipe_files, "name=never_run", "--shards", shards).message
     assert "never_run holds no trained model: run the recipe first, or say --stage base" in message
+
+
+def test_objects_without_numbers_are_not_asked_for_by_number(
+    world_samples: tuple[Sample, ...], random_model_folder: Path, tmp_path: Path, stvg: Any
+) -> None:
+    bare = replace(world_samples[0], truth=replace(world_samples[0].truth, tracks={}, object_id=None), masks={})
+    write_shards(iter([bare]), tmp_path / "s", "the synthetic world", "Apache-2.0")
+    command = ("evaluate", random_model_folder, "--shards", tmp_path / "s", "--max-new-tokens", 4)
+    assert "holds no objects to number" in stvg(*command, "--out", tmp_path / "e").message
+    assert stvg(*command, "--out", tmp_path / "e", "--two-stage").code == 0
+    assert (
+        "--two-stage answers in boxes, and mevis scores masks"
+        in stvg(*command, "--out", tmp_path / "f", "--two-stage", "--protocol", "mevis").message
+    )
+
+
+def test_masks_are_scored_against_what_was_annotated(
+    world_samples: tuple[Sample, ...], tmp_path: Path, stvg: Any
+) -> None:
+    """A tracker's masks that are elsewhere score what they are worth, though the answered object is the voted one."""
+    sample = world_samples[0]
+    assert sample.truth.object_id is not None
+    target = sample.masks[sample.truth.object_id]
+    nothing_of_it = np.zeros((sample.truth.height, sample.truth.width), dtype=bool)
+    nothing_of_it[:4, :4] = True
+    wrong = {frame: encode_mask(nothing_of_it) for frame in target}
+    truth = replace(sample.truth, task="spatial")
+    numbered = replace(sample, truth=truth, masks={sample.truth.object_id: wrong}, target_masks=target)
+    for name, each in (("right", replace(sample, truth=truth)), ("wrong", numbered)):
+        write_shards(iter([each]), tmp_path / name, "the synthetic world", "Apache-2.0")
+        assert ShardFolder(tmp_path / name)[0].target_masks == each.target_masks
+        line = {"id": truth.id, "object_id": truth.object_id}
+        (tmp_path / "p.jsonl").write_text(json.dumps(line) + "\n")
+        stvg("evaluate", tmp_path / "p.jsonl", "--shards", tmp_path / name, "--out", tmp_path / f"e_{name}",
+             "--protocol", "mevis")  # fmt: skip
+    assert scores_of(tmp_path / "e_right")["mevis"]["J&F"]["mean"] == 1.0
+    assert scores_of(tmp_path / "e_wrong")["mevis"]["J"]["mean"] < 0.1
+    boxes = {"id": truth.id, "boxes_xyxy": {"0": [0, 0, 5, 5]}}
+    (tmp_path / "b.jsonl").write_text(json.dumps(boxes) + "\n")
+    command = ("evaluate", tmp_path / "b.jsonl", "--shards", tmp_path / "right", "--protocol", "mevis")
+    assert "answered in boxes, and masks are compared" in stvg(*command, "--out", tmp_path / "e_boxes").message
+
+
+def test_a_sample_whose_video_is_damaged_counts_zero(
+    shards: Path, random_model_folder: Path, tmp_path: Path, stvg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ShardFolder.__getitem__
+
+    def damaged(self: ShardFolder, index: int) -> Sample:
+        if index == 2:
+            raise BadSample("the shard ends inside its part 'mp4'")
+        return whole(self, index)
+
+    monkeypatch.setattr(ShardFolder, "__getitem__", damaged)
+    command = ("evaluate", random_model_folder, "--shards", shards, "--max-new-tokens", 4, "--out", tmp_path / "e")
+    printed = stvg(*command)
+    assert printed.code == 0, printed.err
+    assert "1 of 6 questions have a video that cannot be read" in printed.out
+
+
+def test_an_edited_language_is_another_evaluation(shards: Path, finished_run: Path, tmp_path: Path, stvg: Any) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("from stvg_lightning.answers.id_span import *\n")
+    command = ("evaluate", finished_run / "recipe.yaml", f"answer={own}", "--shards", shards, "--out", tmp_path / "e",
+               "--max-new-tokens", 4)  # fmt: skip
+    assert stvg(*command).code == 0
+    own.write_text("from stvg_lightning.answers.id_span import *\n# edited\n")
+    assert "an evaluation of another predictor" in stvg(*command).message

@@ -138,6 +138,17 @@ def test_a_failure_in_passing_is_repeated_and_a_refusal_is_told(
     assert predictor.answer([example])[0].problems == ("no <answer>...</answer>",)
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    ["hello", [], None, {}, {"choices": {}}, {"choices": [{}]}, {"choices": [{"message": {"content": [1]}}]}],
+)
+def test_what_is_no_completion_is_told(garbage: Any, server: Server, world_samples: tuple[Sample, ...]) -> None:
+    server.failures = [(200, garbage)]
+    predictor = predictor_of(server.url)
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1"):
+        predictor.texts([predictor.prepare(world_samples[0]).prompt])
+
+
 def test_a_server_that_is_not_there_and_a_client_that_is_not_installed_are_told(
     world_samples: tuple[Sample, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

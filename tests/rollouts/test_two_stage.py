@@ -12,7 +12,8 @@ import pytest
 from stvg_lightning.answers import FrameBox, id_span
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.video import VideoSampling, encode_mp4
-from stvg_lightning.evaluation import score_answer
+from stvg_lightning.evaluation import Case, score_answer
+from stvg_lightning.evaluation.protocols import load_protocol
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rollouts.endpoint import ChatEncoder, ChatPrompt
@@ -93,6 +94,20 @@ def test_a_frame_without_a_box_leaves_its_surroundings_without_one() -> None:
     nothing = answered(two_stages(Scripted("2.00 to 6.00", blind=tuple(range(100)))), sample())
     assert nothing["vIoU"] == 0 and nothing["tIoU"] == 1.0 and nothing["unreadable"]
     assert "no box was read in any frame" in nothing["problems"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("time", ["2.00 to 6.00", "0.00 to 10.00", "4.00 to 9.00", "1.00 to 3.00"])
+def test_what_is_not_asked_about_changes_no_score(time: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every evaluator of benchmarks with time and place, against an answer with a box in each answered frame."""
+    monkeypatch.setitem(globals(), "box_at", lambda frame: (3.0, 5.0, 23.0, 30.0))  # it rests
+    asked = sample()
+    (answer,) = two_stages(Scripted(time)).answer([two_stages(Scripted(time)).prepare(asked)])
+    assert answer.span_seconds is not None
+    first, last = (round(FPS * seconds) for seconds in answer.span_seconds)
+    everywhere = replace(answer, boxes_xyxy={frame: box_at(frame) for frame in range(first, last)})
+    for name in ("canonical", "hcstvg", "stvg_r1", "tubedetr_vidstg", "cgstvg_hcstvg", "llava_st", "volume"):
+        staged, full = (load_protocol(name).row(Case(each, asked.truth)) for each in (answer, everywhere))
+        assert staged["vIoU"] == pytest.approx(full["vIoU"], abs=1e-6), name
 
 
 @pytest.mark.parametrize("time", ["7.00 to 9.00", "no time at all", "6.00 to 2.00"])

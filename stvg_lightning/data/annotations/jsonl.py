@@ -81,8 +81,17 @@ def _read_samples(annotations: Path, videos: Path) -> Iterator[Sample]:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         truth = complete_truth(truth, where)
-        said = extras.thought, extras.response, where
-        yield Sample(truth, videos / video, extras.masks, extras.categories, *said, votes=votes or extras.votes)
+        yield Sample(
+            truth,
+            videos / video,
+            extras.masks,
+            extras.categories,
+            extras.thought,
+            extras.response,
+            where,
+            votes or extras.votes,
+            extras.target_masks,
+        )
     if alone:
         LOGGER.warning(
             "%d samples (%s, ...) have boxes of their target alone: the only marker drawn is its own, where it has "

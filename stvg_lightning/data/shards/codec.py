@@ -15,7 +15,7 @@ from stvg_lightning.tubes.json_values import strict_json
 from stvg_lightning.tubes.jsonl import Masks, TruthExtras, complete_truth, masks_from_json, parse_truth, truth_to_json
 
 VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "avi", "mov")
-RECORD_EXTRAS = ("categories", "thought", "response", "votes")
+RECORD_EXTRAS = ("categories", "thought", "response", "votes", "target_masks")
 LONGEST_KEY = 80  # a plain tar header holds names of 100 characters, extensions included
 
 
@@ -50,6 +50,7 @@ def record_parts(sample: Sample) -> dict[str, bytes]:
         "thought": sample.thought,
         "response": sample.response,
         "votes": {str(object_id): count for object_id, count in sorted(sample.votes.items())},
+        "target_masks": {str(frame): rle for frame, rle in sorted(sample.target_masks.items())},
     }
     record = truth_to_json(sample.truth) | {name: value for name, value in extras.items() if value}
     masks = {
@@ -102,6 +103,7 @@ def record_to_sample(record: Mapping[str, Any], where: str, with_video: bool = T
         extras.response,
         source=where,
         votes=extras.votes,
+        target_masks=extras.target_masks,
     )
 
 

@@ -26,12 +26,14 @@ def scored(case: Case, frames: range) -> Row:
         frames: those that count, at least one.
 
     Raises:
-        ValueError: no true masks, or no frames.
+        ValueError: no true masks, no frames, or an answer in boxes.
     """
     if not case.target_masks:
         raise ValueError("it has no target_masks, nor an object_id with masks")
     if not frames:
         raise ValueError(f"its video has {case.truth.num_frames} frames, and none of them counts")
+    if case.answered_masks is None and case.answer.boxes_xyxy:
+        raise ValueError("it is answered in boxes, and masks are compared: answer in object ids or masks")
     if case.answered_masks is None:
         return {"J": 0.0, "F": 0.0, "J&F": 0.0, "num_frames": len(frames), "num_shown": len(case.target_masks)}
     answered = case.answered_masks

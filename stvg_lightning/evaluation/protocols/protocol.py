@@ -96,12 +96,17 @@ class EvaluationProtocol:
     ) -> dict[str, Interval]:
         """Metric -> the mean of `rows - earlier`, sample by sample, with its 95 % bootstrap interval.
 
+        A metric that only one of the two has for the same samples is left out, as the share of right ids where one
+        answers in ids and the other in boxes.
+
         Raises:
             ValueError: rows of different samples.
         """
+        if alone := {row["id"] for row in rows} ^ {row["id"] for row in earlier}:
+            raise ValueError(f"{len(alone)} samples are in one of the two only, such as {sorted(alone)[0]!r}")
         after, before = self.shares(rows), self.shares(earlier)
-        names = [name for name in self.metrics if name in after or name in before]
-        columns = [paired_differences(after.get(name, {}), before.get(name, {})) for name in names]
+        names = [name for name in after if after[name].keys() == before.get(name, {}).keys()]
+        columns = [paired_differences(after[name], before[name]) for name in names]
         return dict(zip(names, mean_intervals(columns), strict=True))
 
 
