@@ -23,6 +23,8 @@ from stvg_lightning.tubes.spans import Span
 WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 EXPONENT = re.compile(r"[eE][-+0-9]")
 LARGEST_COUNT = 10**9
+LARGEST_COORDINATE = 1e7
+"""Pixels; beyond it areas leave what numbers can tell apart, and no frame is as large."""
 T = TypeVar("T")
 
 
@@ -185,7 +187,7 @@ def _flawless_tube(value: Any, num_frames: int) -> Tube | None:
     # "007", "+7" and digits of other scripts are whole numbers to Python as well.
     if not well_typed or list(map(str, numbers)) != keys or not ((frames >= 0) & (frames < num_frames)).all():
         return None
-    if not np.isfinite(xyxy).all() or not (xyxy[:, :2] < xyxy[:, 2:]).all():
+    if not (np.abs(xyxy) <= LARGEST_COORDINATE).all() or not (xyxy[:, :2] < xyxy[:, 2:]).all():
         return None
     if (frames[1:] < frames[:-1]).any():
         order = np.argsort(frames)
@@ -208,6 +210,8 @@ def read_box(value: Any) -> Box:
     if not isinstance(value, (list, tuple)) or len(value) != 4 or not all(is_number(side) for side in value):
         refuse("the box", value, "four finite numbers [x1, y1, x2, y2]")
     x1, y1, x2, y2 = (float(side) for side in value)
+    if max(map(abs, (x1, y1, x2, y2))) > LARGEST_COORDINATE:
+        refuse("the box", value, f"within {LARGEST_COORDINATE:g} pixels of the frame's corner")
     if not (x1 < x2 and y1 < y2):
         refuse("the box", value, "neither reversed nor without area: x1 < x2 and y1 < y2")
     return x1, y1, x2, y2

@@ -32,7 +32,7 @@ from stvg_lightning.tubes.spans import Span, span_seconds_to_frames
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
 SPAN_KEYS = ("span_frames", "span_seconds")
-OPTIONAL_TRUTH_KEYS = ("boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph")
+OPTIONAL_TRUTH_KEYS = ("boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph", "first_frame")
 TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, *OPTIONAL_TRUTH_KEYS)
 EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video", "votes")
 
@@ -142,6 +142,7 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
         "answer": truth.answer,
         "graph": truth.graph,
         "object_ids": list(truth.object_ids) or None,
+        "first_frame": truth.first_frame or None,
     }
     required = {key: getattr(truth, key) for key in REQUIRED_TRUTH_KEYS} | {"fps": shortest_number(truth.fps)}
     return required | {key: value for key, value in optional.items() if value is not None}
@@ -234,6 +235,7 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
         graph=graph,
         annotated_seconds=seconds,
         object_ids=read_optional(record, "object_ids", _several_objects) or (),
+        first_frame=read_optional(record, "first_frame", lambda value: read_integer(value, "first_frame", 0)) or 0,
     )
 
 

@@ -28,7 +28,8 @@ class Truth:
     Frames are 0-based, `span_frames` is half-open, boxes are `x1, y1, x2, y2` in pixels of the
     original frame. Where a sentence means several objects together, `object_ids` names them all, `object_id` is None,
     and `boxes_xyxy` enclose them. What a task does not use is None or empty. `annotated_seconds` is a span that was
-    annotated in seconds, which frames can only come near to; it may end after the video.
+    annotated in seconds, which frames can only come near to; it may end after the video. `first_frame` is the number
+    that the video's first frame has in a longer one that it was cut from: TubeDETR samples by these.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Truth:
     graph: Any = None
     annotated_seconds: Span | None = None
     object_ids: tuple[int, ...] = ()
+    first_frame: int = 0
 
     @property
     def span_seconds(self) -> Span | None:

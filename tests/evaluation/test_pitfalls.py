@@ -69,6 +69,9 @@ def test_07_frames_sampled_on_absolute_numbers() -> None:
     """At 29.97 frames a second 5 of them are taken by `int(frame * 5 / fps)`: the end alone may cost nothing."""
     short = scored("tubedetr_vidstg", golden.case("end one short"))
     assert short["vIoU"] == 1.0 and short["tIoU"] < 1.0
+    part = Truth("v", "q", 29.97, 60, 64, 48, (0, 10), dict.fromkeys(range(10), BOX), first_frame=179)
+    first = {0: BOX, 1: BOX}  # [179, 180, 186] are read of frames 179 to 188
+    assert_close(scored("tubedetr_vidstg", Case(Answer("", (0.0, 10 / 29.97), (), first), part))["vIoU"], 2 / 3)
     with pytest.raises(ValueError, match="4 frames a second, and 5"):
         truth = Truth("v", "q", 4.0, 100, 64, 48, (0, 50), {0: BOX})
         scored("tubedetr_vidstg", Case(Answer("", (0.0, 1.0), (), {0: BOX}), truth))

@@ -132,17 +132,20 @@ def test_tubedetr_against_a_loop_over_sampled_frames(case: Case, protocol: str) 
     assert_close(row["gt_vIoU"], sum(found.values()) / max(len(seen), 1), atol=1e-9)
 
 
-@given(st.integers(1, 3000), st.floats(5, 61) | st.sampled_from([5.0, 10.0, 24.0, 25.0, 29.97, 30.0]))
+@given(
+    st.integers(1, 3000), st.floats(5, 61) | st.sampled_from([5.0, 10.0, 24.0, 25.0, 29.97, 30.0]), st.integers(0, 5000)
+)
 @settings(deadline=None)
-def test_tubedetrs_frames_against_its_loop(num_frames: int, fps: float) -> None:
+def test_tubedetrs_frames_against_its_loop(num_frames: int, fps: float, first: int) -> None:
+    """It goes through the frames of a part of a video by their numbers in the whole one."""
     rate = 5 / fps
-    frames = [0]
-    for frame in range(0, num_frames - 1):
+    frames = [first]
+    for frame in range(first, first + num_frames - 1):
         if int(frames[-1] * rate) < int(frame * rate):
             frames.append(frame)
     if len(frames) > 200:
         frames = [frames[index * len(frames) // 200] for index in range(200)]
-    assert sampled_frames(num_frames, rate).tolist() == frames
+    assert sampled_frames(num_frames, rate, first).tolist() == [frame - first for frame in frames]
 
 
 @given(cases())

@@ -163,6 +163,7 @@ def _cropped(sample: Sample, record: Any, report: Report) -> Sample:
         span_frames=span,
         boxes_xyxy=_shifted(truth.boxes_xyxy, start, length),
         tracks={object_id: _shifted(tube, start, length) for object_id, tube in truth.tracks.items()},
+        first_frame=start,
     )
     assert isinstance(sample.video, Path)
     return replace(sample, truth=cut, video=excerpt(sample.video, *segment))

@@ -21,24 +21,30 @@ METRICS = {
 }
 
 
-def sampled_frames(num_frames: int, rate: float) -> Frames:
+def sampled_frames(num_frames: int, rate: float, first_frame: int = 0) -> Frames:
     """The frames that TubeDETR reads of a video: those in which `int(frame * rate)` changes, at most 200, evenly.
 
-    The last frame of a video is never read.
+    The first frame of a video is always read, the last one never.
 
     Args:
         num_frames: of the video.
         rate: sampled frames for each frame of the video, in (0, 1].
+        first_frame: the number of the video's first frame in the one that it was cut from, by which is sampled.
+
+    Returns:
+        Frames as the video itself counts them, from 0.
 
     Example:
-        >>> sampled_frames(20, 0.25).tolist()
-        [0, 4, 8, 12, 16]
+        >>> sampled_frames(20, 0.25).tolist(), sampled_frames(20, 0.25, first_frame=3).tolist()
+        ([0, 4, 8, 12, 16], [0, 1, 5, 9, 13, 17])
     """
-    num_sampled = 1 + int(max(num_frames - 2, 0) * rate)
+    least = int(first_frame * rate)
+    num_sampled = 1 + int((first_frame + max(num_frames - 2, 0)) * rate) - least
     numbers: Sequence[int] = range(num_sampled)
     if num_sampled > MAX_FRAMES:
         numbers = [index * num_sampled // MAX_FRAMES for index in range(MAX_FRAMES)]
-    return np.array([_first_frame_of(number, rate) for number in numbers], dtype=np.int64)
+    frames = [max(_first_frame_of(least + number, rate), first_frame) - first_frame for number in numbers]
+    return np.array(frames, dtype=np.int64)
 
 
 def _first_frame_of(number: int, rate: float) -> int:

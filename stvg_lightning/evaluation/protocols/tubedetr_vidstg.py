@@ -26,4 +26,5 @@ def score(case: Case) -> Row:
     rate = SAMPLED_FPS / truth.fps
     if rate > 1:
         raise ValueError(f"its video has {truth.fps:g} frames a second, and {SAMPLED_FPS} are to be taken")
-    return scored(case.overlap, case.span_frames, case.true_frames, sampled_frames(truth.num_frames, rate))
+    frames = sampled_frames(truth.num_frames, rate, truth.first_frame)
+    return scored(case.overlap, case.span_frames, case.true_frames, frames)

@@ -1,9 +1,9 @@
 """Figures that papers print, to stand beside ours: a CSV file for each table, a line for each model and benchmark.
 
 Values are in percent as printed; a cell that the paper leaves open is empty. Every line names its source, and a note
-says how the row was made or where a paper contradicts itself. Of TVG-R1 no table was at hand; SARL-STG's and
-Video-STR's main tables are taken from readers' notes, and say so. They were made by each paper's own evaluator: compare
-with `protocols`.
+says how the row was made or where a paper contradicts itself. TVG-R1's tables are not transcribed yet; SARL-STG's and
+Video-STR's main figures are from a secondary source, not checked against the papers, and say so. Each paper has its own
+evaluator: compare with `protocols`.
 """
 
 from __future__ import annotations
