@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stvg_lightning.answers.answer import Answer
+from stvg_lightning.tubes import Box
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
@@ -35,10 +36,15 @@ def answer_from_json(record: Mapping[str, Any]) -> Answer:
     span, boxes, masks = record["span_seconds"], record.get("boxes_xyxy"), record.get("masks")
     return Answer(
         record["text"],
-        span_seconds=None if span is None else (span[0], span[1]),
-        object_ids=tuple(record["object_ids"]),
-        boxes_xyxy=None if boxes is None else {int(frame): tuple(box) for frame, box in boxes.items()},
+        span_seconds=None if span is None else (float(span[0]), float(span[1])),
+        object_ids=tuple(int(object_id) for object_id in record["object_ids"]),
+        boxes_xyxy=None if boxes is None else {int(frame): _box(sides) for frame, sides in boxes.items()},
         problems=tuple(record.get("problems", ())),
         names_objects=record["names_objects"],
         masks=None if masks is None else {int(frame): rle for frame, rle in masks.items()},
     )
+
+
+def _box(sides: Sequence[float]) -> Box:
+    x1, y1, x2, y2 = map(float, sides)
+    return x1, y1, x2, y2

@@ -18,6 +18,7 @@ from stvg_lightning.cli.answering import collect_answers
 from stvg_lightning.cli.evaluation_tables import UNREAD_VIDEOS, print_evaluation, tell_incomplete, tell_unanswered
 from stvg_lightning.cli.predictors import (
     CONSTANT,
+    MASK_PROTOCOLS,
     check_answerable,
     check_options,
     identity_of,
@@ -58,6 +59,8 @@ class Plan:
     protocols: Sequence[EvaluationProtocol]
     folder: Path
     identity: Mapping[str, Any]
+    masks_are_annotated: bool
+    """Whether masks are scored, and those to choose from are the annotation's own."""
 
 
 def evaluate(options: Namespace) -> int:
@@ -82,6 +85,8 @@ def evaluate(options: Namespace) -> int:
     print_evaluation(plan.protocols, rows, differences, plan.benchmark, options.ablations)
     if plan.benchmark is not None:
         tell_incomplete(plan.benchmark, len(plan.questions))
+    if plan.masks_are_annotated:
+        print("the objects to choose from have the annotation's own masks: J and F measure the choice alone")
     tell_unanswered(unanswered(answers, plan.questions), len(plan.questions))
     print(f"rows, scores and answers: {plan.folder}")
     return 0
@@ -118,10 +123,13 @@ def plan_of(options: Namespace) -> Plan:
             raise ValueError(f"{options.shards} holds no question of the tasks {', '.join(benchmark.tasks)}")
     if needs_videos(options):
         check_answerable(options, questions.values(), protocols)
-    _check_scored(shards, questions, protocols)
+    masks_found = _check_scored(shards, questions, protocols)
+    annotated = any(protocol.name in MASK_PROTOCOLS for protocol in protocols) and not masks_found
     identity = {"shards": shards.manifest.content_hash, "tasks": list(benchmark.tasks) if benchmark else None}
     folder = options.out or RUNS / (options.benchmark or options.shards.name) / label_of(options)
-    return Plan(benchmark, shards, questions, protocols, folder, {**identity, "predictor": identity_of(options)})
+    return Plan(
+        benchmark, shards, questions, protocols, folder, {**identity, "predictor": identity_of(options)}, annotated
+    )
 
 
 def begin(plan: Plan) -> None:
@@ -247,8 +255,11 @@ def unanswered(answers: Mapping[int, Answer], questions: Mapping[int, Truth]) ->
     return {kind: [questions[index].id for index in indices] for kind, indices in found.items() if indices}
 
 
-def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> None:
+def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols: Sequence[EvaluationProtocol]) -> bool:
     """Refuse at once what scoring would refuse after hours of answers, by scoring an empty answer to each question.
+
+    Returns:
+        Whether the masks of some sample are a tracker's, and its annotated ones lie beside them.
 
     Raises:
         ValueError: an id that stands twice, a task that a protocol does not score, or a truth that lacks what it needs.
@@ -256,7 +267,11 @@ def _check_scored(shards: ShardFolder, questions: Mapping[int, Truth], protocols
     counts = Counter(truth.id for truth in questions.values())
     if doubled := [id_ for id_, count in counts.items() if count > 1]:
         raise ValueError(f"two questions have the id {doubled[0]!r}")
+    masks_found = False
     for index in questions:
-        nothing = case_of_question(shards, index, NOTHING_SAID, repair=None)
+        sample = shards.without_video(index)
+        nothing = case_of(NOTHING_SAID, sample.truth, sample.masks, sample.target_masks)
+        masks_found = masks_found or bool(sample.target_masks)
         for protocol in protocols:
             protocol.row(nothing)
+    return masks_found

@@ -35,6 +35,8 @@ Rows = list[dict[str, Any]]
 def score_files(options: Namespace) -> int:
     """Score a file of predictions; prints a table or JSON, and writes the rows where asked to."""
     protocols = [load_protocol(name) for name in split_names(options.protocol)]
+    if options.rows and options.rows.resolve() in (options.truth.resolve(), options.predictions.resolve()):
+        raise ValueError(f"--rows {options.rows} is one of the files that are scored, and would be lost")
     cases, missing, num_truths = open_cases(options.truth, options.predictions, reader_of(options), options.repair)
     shown = track(cases, "scores", num_truths, console=Console(stderr=True), transient=True, disable=options.json)
     rows = score_cases(shown, protocols)

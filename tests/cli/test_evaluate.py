@@ -129,6 +129,8 @@ def test_what_was_answered_before_a_kill_is_kept(shards: Path, tmp_path: Path, s
     assert counted == [] and list(scores_of(cut)) == ["hcstvg"]
     answers.write_text('{"index": 0, "id": "another"}\n')
     assert "answers-0.jsonl:1 is no answer to these questions" in stvg(*command, "--out", cut).message
+    answers.write_text(lines[0].replace('"span_seconds": [', '"span_seconds": ["a", ', 1))
+    assert "answers-0.jsonl:1 is no answer to these questions" in stvg(*command, "--out", cut).message
 
 
 def test_several_processes_give_what_one_gives(shards: Path, tmp_path: Path, stvg: Any) -> None:
@@ -317,6 +319,9 @@ def test_masks_are_scored_against_what_was_annotated(
         (tmp_path / "p.jsonl").write_text(json.dumps(line) + "\n")
         stvg("evaluate", tmp_path / "p.jsonl", "--shards", tmp_path / name, "--out", tmp_path / f"e_{name}",
              "--protocol", "mevis")  # fmt: skip
+    again = ("evaluate", tmp_path / "p.jsonl", "--protocol", "mevis", "--shards")
+    assert "measure the choice alone" in stvg(*again, tmp_path / "right", "--out", tmp_path / "e_right").out
+    assert "measure the choice alone" not in stvg(*again, tmp_path / "wrong", "--out", tmp_path / "e_wrong").out
     assert scores_of(tmp_path / "e_right")["mevis"]["J&F"]["mean"] == 1.0
     assert scores_of(tmp_path / "e_wrong")["mevis"]["J"]["mean"] < 0.1
     boxes = {"id": truth.id, "boxes_xyxy": {"0": [0, 0, 5, 5]}}

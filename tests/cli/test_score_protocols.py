@@ -53,6 +53,13 @@ def test_several_protocols_at_once(golden_files: tuple[Path, Path], tmp_path: Pa
     assert "LLaVA-ST's evaluator" in table and "71.22" in table
 
 
+def test_a_file_that_is_scored_is_not_written_over(golden_files: tuple[Path, Path], stvg: Any) -> None:
+    truth, predictions = golden_files
+    before = truth.read_text()
+    command = ("score", "--truth", truth, "--predictions", predictions, "--rows", truth)
+    assert "would be lost" in stvg(*command).message and truth.read_text() == before
+
+
 def test_protocols_that_are_wrong_are_named(golden_files: tuple[Path, Path], stvg: Any) -> None:
     files = ("--truth", golden_files[0], "--predictions", golden_files[1])
     assert "did you mean 'hcstvg'" in stvg("score", *files, "--protocol", "hcstv").message
