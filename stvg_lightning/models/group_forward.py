@@ -6,7 +6,7 @@ gradients are those of `completion_log_probs`, which repeats the prompt for each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -131,16 +131,19 @@ def group_states_in_parts(
         yield PromptPart(read.owed() + owed_by([(last, held_last)]))
 
 
-def parts_of(lengths: list[int], most_tokens: int) -> list[slice]:
-    """Neighbours that hold at most so many tokens together, at least one.
+def parts_of(lengths: Sequence[int], most_tokens: int | None, most: int | None = None) -> list[slice]:
+    """Neighbours that hold at most so many tokens together and are at most so many, at least one; None: no limit.
 
     Example:
         >>> parts_of([3, 3, 9, 1, 1], 6)
         [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+        >>> parts_of([80, 50, 50], 100, most=2)
+        [slice(0, 1, None), slice(1, 3, None)]
     """
     bounds, held = [0], 0
     for place, length in enumerate(lengths):
-        if held and held + length > most_tokens:
+        is_full = most_tokens is not None and held + length > most_tokens
+        if held and (is_full or place - bounds[-1] == most):
             bounds.append(place)
             held = 0
         held += max(length, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -16,6 +16,7 @@ from stvg_lightning.evaluation import missing_parts
 from stvg_lightning.models.adapters import AdaptedModel
 from stvg_lightning.models.feature_cache import FeatureCache
 from stvg_lightning.models.forward import Completions, VideoFeatures, encode_videos
+from stvg_lightning.models.group_forward import parts_of
 from stvg_lightning.models.loading import Network
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.modules.batches import GroundingBatch
@@ -234,12 +235,15 @@ def portions_of(
         differs = (each.rewards != each.rewards[:, :1]).any(dim=1) | (not drop_equal)
         kept = differs.nonzero()[:, 0].tolist()[:left]
         left -= len(kept)
-        start, held = 0, 0
-        for place, question in enumerate(kept):
-            held += each.tokens_of(question)
-            is_last = place + 1 == len(kept) or kept[place + 1] > question + 1
-            is_full = most_tokens is not None and not is_last and held + each.tokens_of(question + 1) > most_tokens
-            if is_last or is_full or place + 1 - start == size:
-                portions.append(Portion(each, slice(kept[start], question + 1)))
-                start, held = place + 1, 0
+        for start, stop in _neighbours(kept):
+            tokens = [each.tokens_of(question) for question in range(start, stop)]
+            parts = parts_of(tokens, most_tokens, size)
+            portions += [Portion(each, slice(start + part.start, start + part.stop)) for part in parts]
     return portions
+
+
+def _neighbours(questions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Rising numbers as `(first, last + 1)` of each run without a gap."""
+    starts = [question for question in questions if question - 1 not in questions]
+    stops = [question + 1 for question in questions if question + 1 not in questions]
+    return zip(starts, stops, strict=True)

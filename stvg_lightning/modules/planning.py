@@ -104,14 +104,12 @@ class StepPlan:
     def passes(self) -> list[tuple[int, int]]:
         """Tokens and scored tokens of each pass of an update, packed as `portions_of` packs them."""
         sizes = [(prompt + sum(length - 1 for length in lengths), sum(lengths)) for prompt, lengths in self.groups]
-        most = self.tokens_per_pass or sum(tokens for tokens, _ in sizes)
-        count = self.micro_batch_prompts or len(sizes)
+        most = self.tokens_per_pass
         found: list[tuple[int, int]] = []
-        for first in range(0, len(sizes), count):
-            portion = sizes[first : first + count]
-            for part in parts_of([tokens for tokens, _ in portion], most):
-                tokens, scored = (sum(each) for each in zip(*portion[part], strict=True))
-                found += [(tokens, scored)] if tokens <= most else self._parts(first + part.start, most)
+        for portion in parts_of([tokens for tokens, _ in sizes], most, self.micro_batch_prompts):
+            tokens, scored = (sum(each) for each in zip(*sizes[portion], strict=True))
+            is_too_large = most is not None and tokens > most
+            found += self._parts(portion.start, most) if is_too_large else [(tokens, scored)]
         return found
 
     def _parts(self, group: int, most_tokens: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.loading import VideoLanguageModel, wrap_model
 from stvg_lightning.modules.batches import make_batch
-from stvg_lightning.modules.collecting import Collected
+from stvg_lightning.modules.collecting import Collected, portions_of
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.planning import GIB, Machine, ModelSize, StepPlan, memory_gib, seconds, what_fits
@@ -100,6 +100,30 @@ def test_settings_change_what_is_predicted(models: dict[str, VideoLanguageModel]
     assert replace(plan, tokens_per_pass=700).tokens_at_once == 300 + 8 * 49
     assert replace(plan, tokens_per_rollout=1).tokens_held_in_rollout == 300 + 400
     assert memory_gib(size, replace(plan, recomputes=True))["update"] < 0.5 * memory_gib(size, plan)["update"]
+
+
+def test_questions_and_tokens_bound_a_pass_together() -> None:
+    groups = tuple((prompt, (6, 6)) for prompt in (70, 40, 40))
+    plan = StepPlan(groups, 0, False, 2, 100, None)
+    assert plan.passes() == [(80, 12), (100, 24)]
+    assert replace(plan, tokens_per_pass=None).passes() == [(130, 24), (50, 12)]
+    assert replace(plan, tokens_per_pass=79).passes() == [(75, 6), (75, 6), (50, 12), (50, 12)]
+
+
+@pytest.mark.parametrize("count", [None, 1, 2, 3])
+def test_passes_are_those_of_the_update(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, count: int | None
+) -> None:
+    truth, model = world_samples[0].truth, models["qwen2_5_vl"]
+    queries = ("the red circle grows " * 40, "it moves", "it moves", "it grows")
+    asked = tuple(replace(world_samples[0], truth=replace(truth, query=query)) for query in queries)
+    module = grpo_module(adapted_copy(model, LORA), GRPOSettings(max_rollouts=1, group_size=GROUP))
+    collected = collected_of(module, model, asked)
+    tokens = [collected.tokens_of(question) for question in range(len(asked))]
+    for most in (None, max(tokens), max(tokens[0], sum(tokens[1:3])), sum(tokens)):
+        portions = portions_of([collected], count, most_tokens=most)
+        planned = plan_of(collected, micro_batch_prompts=count, tokens_per_pass=most)
+        assert [each for each, _ in planned.passes()] == [sum(tokens[portion.questions]) for portion in portions]
 
 
 def test_it_tells_which_key_makes_it_fit(models: dict[str, VideoLanguageModel]) -> None:
