@@ -90,7 +90,9 @@ def prompt_of(recipe: Recipe, encoder: PromptEncoder, truth: Truth) -> EncodedPr
     """The prompt of a question, its video black: tokens and patches do not depend on what is seen."""
     frames = shown_frames(truth, recipe.video, encoder.side_multiple, encoder.frames_per_step)
     black = np.zeros((len(frames.indices), frames.height, frames.width, 3), np.uint8)
-    instruction = recipe.answer.instruction(truth, View(recipe.markers.kind, frames))
+    # As `Preparation` asks: without markers to see, a question must not speak of them.
+    asked = truth if recipe.markers.draw else replace(truth, tracks={})
+    instruction = recipe.answer.instruction(asked, View(recipe.markers.kind, frames))
     return encoder.encode(Clip(black, frames.indices, truth.fps), instruction, frames.height, frames.width)
 
 
@@ -113,7 +115,7 @@ def step_plan(recipe: Recipe, stage: GroupRelativePolicyOptimization, batch: lis
 def size_of(recipe: Recipe, stage: GroupRelativePolicyOptimization) -> ModelSize:
     """The size of a stage's model with its adapter; no weight is loaded or made."""
     with torch.device("meta"):
-        adapted = add_adapter(load_structure(recipe.model.name, recipe.model.dtype), replace(stage.lora))
+        adapted = add_adapter(load_structure(recipe.model.name, recipe.model.dtype), stage.lora)
     return ModelSize.of(adapted.model.network)
 
 

@@ -24,6 +24,9 @@ from stvg_lightning.modules.collecting import Collected, Portion
 class StepWork:
     """What a step has put through the language model, and what the tower has read.
 
+    Left out is what is beyond one reading of each video and group: the passes of the updates through a tower that is
+    adapted, and with a critic (PPO) the pass that finds the values before the first update.
+
     Attributes:
         rolled_out: `(prompt tokens, lengths of its completions)` of each group that was rolled out.
         learned: likewise of each that an update learned from.

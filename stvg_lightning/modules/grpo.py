@@ -2,7 +2,7 @@
 
 How a step differs from textbook GRPO:
 - the reference policy is the model without this stage's adapter, so no second copy is held;
-- the tower runs once a video, and a prompt is read once for its whole group, in rollout and update;
+- the tower runs once a video while it is frozen; a prompt is read once for its whole group, in rollout and update;
 - log-probabilities of the rollout are those that sampling computed; the policy's own, computed anew in
   the first update, must agree with them, and how far they do not is logged at every step;
 - advantages divide by the group's deviation plus an explicit epsilon;

@@ -108,8 +108,10 @@ class StepPlan:
         found: list[tuple[int, int]] = []
         for portion in parts_of([tokens for tokens, _ in sizes], most, self.micro_batch_prompts):
             tokens, scored = (sum(each) for each in zip(*sizes[portion], strict=True))
-            is_too_large = most is not None and tokens > most
-            found += self._parts(portion.start, most) if is_too_large else [(tokens, scored)]
+            if most is None or tokens <= most:
+                found.append((tokens, scored))
+            else:
+                found += self._parts(portion.start, most)
         return found
 
     def _parts(self, group: int, most_tokens: int) -> list[tuple[int, int]]:

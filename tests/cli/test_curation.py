@@ -66,6 +66,11 @@ def test_the_yield_tells_why_the_rest_is_not(curated: tuple[Path, list[Sample]])
     assert found == {"time": 1, "form": 1, "length": 1, "language": 1, "unreadable": 1}
 
 
+def test_its_table_bears_its_name(capsys: pytest.CaptureFixture[str], curated: tuple[Path, list[Sample]]) -> None:
+    printed = capsys.readouterr().out
+    assert "curation" in printed and "rejection sampling" not in printed
+
+
 def test_a_time_that_fills_its_video_teaches_little() -> None:
     truth = Truth("a", "the man sits", 10.0, 100, 64, 48, (10, 80), task="temporal")
     assert span_share(truth) == pytest.approx(0.7)

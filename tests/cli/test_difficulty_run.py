@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.cli.stages import EstimateDifficulty
+from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.difficulty import read_difficulties
+from stvg_lightning.rollouts.rollouts import Sampling
 
 CONTROLLED = """
 name: controlled
@@ -65,6 +69,44 @@ def test_a_run_estimates_and_trains_on_what_was_chosen(run_folder: Path) -> None
     for id_, values in last.items():
         assert after[id_].mean == pytest.approx(sum(values) / 3, abs=1e-9)
     assert all(after[id_] == before[id_] for id_ in before if id_ not in trained)
+
+
+LATE = """
+from stvg_lightning.rewards import reward
+
+
+@reward
+def late(answer, truth, context):
+    return context.progress
+
+
+@reward(needs_discriminator=True)
+def placed(answer, truth, context):
+    return 1.0
+"""
+
+
+def estimate(recipe: tuple[Path, ...], shards: Path, folder: Path, reward: str) -> list[float]:
+    """The mean reward of each question, with a reward of the user's own beside the recipe's."""
+    (folder / "late.py").write_text(LATE)
+    overrides = [f"rewards.{reward}.use={folder}/late.py:{reward}", "spatial.name=tiny"]
+    bound = bind_recipe(load_values(recipe[:2], overrides))
+    stage = EstimateDifficulty(str(shards), samples_per_question=1, sampling=Sampling(2), reward=reward, num_workers=0)
+    stage(Run(bound, folder), folder)
+    return [each.mean for each in read_difficulties(folder / "difficulty.jsonl").values()]
+
+
+def test_answers_are_rewarded_as_after_a_training(recipe: tuple[Path, ...], world_shards: Path, tmp_path: Path) -> None:
+    means = estimate(recipe, world_shards, tmp_path, "late")
+    assert means and set(means) == {1.0}
+
+
+def test_a_reward_that_needs_a_discriminator_is_refused(
+    recipe: tuple[Path, ...], world_shards: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="needs the boxes of a discriminator"):
+        estimate(recipe, world_shards, tmp_path, "placed")
+    assert not (tmp_path / "rows.jsonl").exists()
 
 
 def test_wrong_estimates_are_told_at_once(recipe: tuple[Path, ...], run_folder: Path, stvg: Any) -> None:

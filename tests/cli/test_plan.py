@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from stvg_lightning.cli.planning import prompt_of
+from stvg_lightning.cli.recipe import bind_recipe, load_values
+from stvg_lightning.models.loading import load_encoder
+from stvg_lightning.rollouts.preparation import Preparation
+from stvg_lightning.tubes import Sample
 
 QUICKSTART = str(Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml")
 
@@ -39,6 +46,17 @@ def test_what_does_not_fit_is_told_with_the_key_that_helps(stvg: Any) -> None:
     assert code == 0 and again["memory_gib"]["peak"] == pytest.approx(changed["memory_gib_changed"])
     table = stvg("plan", QUICKSTART, "--memory", str(tight))
     assert table.code == 1 and key in table.out.replace("\n", "")
+
+
+@pytest.mark.parametrize("draw", ["true", "false"])
+def test_prompts_are_those_of_a_training(world_samples: tuple[Sample, ...], draw: str) -> None:
+    """A question of time speaks of marked objects only where they are drawn."""
+    recipe = bind_recipe(load_values([Path(QUICKSTART)], [f"markers.draw={draw}", "rewards.object_id=null"]))
+    encoder = load_encoder(recipe.model.name)
+    truth = replace(world_samples[0].truth, task="temporal")
+    assert truth.tracks
+    asked = Preparation(encoder, recipe.video, recipe.markers, recipe.answer)(replace(world_samples[0], truth=truth))
+    assert prompt_of(recipe, encoder, truth).input_ids.tolist() == asked.prompt.input_ids.tolist()
 
 
 def test_a_recipe_without_grpo_is_refused(stvg: Any) -> None:

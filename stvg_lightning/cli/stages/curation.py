@@ -45,7 +45,7 @@ class Curation:
         rows = completed_rows(folder / "samples.jsonl", samples, partial(self._new_rows, samples, language, view))
         report = yield_report(rows)
         write_atomically(folder / YIELD_FILE, json.dumps(report, indent=2) + "\n")
-        Console().print(yield_table(report))
+        Console().print(yield_table(report, "curation"))
         kept = {row["id"]: row["kept"] for row in rows if row["kept"] is not None}
         if not kept:
             raise ValueError(f"no given answer was worth keeping: see {folder / YIELD_FILE}, and soften `rules`")

@@ -29,6 +29,7 @@ class EstimateDifficulty:
     """Sample answers to every question, and keep the mean and spread of what they earn.
 
     `run/STAGE/difficulty.jsonl` holds a line for each question, which `difficulty.estimates` of a GRPO stage names.
+    Answers are rewarded as after a training; terms about their length in tokens do not count, since it is not told.
 
     Attributes:
         shards: folder of shards; `run/...` lies in the run's folder.
@@ -40,7 +41,7 @@ class EstimateDifficulty:
         num_workers: processes that decode and prepare ahead.
 
     Raises:
-        ValueError: no sample, or several without chance.
+        ValueError: no sample, several without chance, or a reward that needs a discriminator, for which none runs here.
     """
 
     shards: str
@@ -58,6 +59,11 @@ class EstimateDifficulty:
             raise ValueError("at a temperature of 0 all samples are alike: take one, or a temperature above 0")
 
     def __call__(self, run: Run, folder: Path) -> None:
+        if run.recipe.rewards.needs_discriminator:
+            raise ValueError(
+                "a reward of this recipe needs the boxes of a discriminator, and none runs where difficulty is "
+                "estimated: leave that reward out, or the estimate"
+            )
         samples = ShardFolder(run.path(self.shards))
         run.recipe.rewards.setup()
         rows = completed_rows(folder / "rows.jsonl", samples, partial(self._new_rows, run, samples))
@@ -72,7 +78,7 @@ class EstimateDifficulty:
             if isinstance(example, str):
                 yield {SKIPPED: example}
                 continue
-            context = RewardContext(marked_seconds=example.marked_seconds)
+            context = RewardContext(progress=1.0, marked_seconds=example.marked_seconds)
             rewarded = rewards.score(answers, example.truth, context)
             (found,) = group_difficulties([example.truth.id], rewarded, rewards, self.reward).values()
             row = {"mean": found.mean, "spread": found.spread, "num_rollouts": found.num_rollouts}

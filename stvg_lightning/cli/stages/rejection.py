@@ -66,7 +66,7 @@ class RejectionSampling:
         rows = completed_rows(folder / "samples.jsonl", samples, partial(self._new_rows, run, samples))
         report = yield_report(rows)
         write_atomically(folder / YIELD_FILE, json.dumps(report, indent=2) + "\n")
-        Console().print(yield_table(report))
+        Console().print(yield_table(report, "rejection sampling"))
         kept = {row["id"]: row["kept"] for row in rows if row["kept"] is not None}
         if not kept:
             raise ValueError(f"no answer was worth keeping: see {folder / YIELD_FILE}, and soften `rules` or train on")
@@ -100,9 +100,9 @@ def yield_report(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def yield_table(report: dict[str, Any]) -> Table:
+def yield_table(report: dict[str, Any], title: str) -> Table:
     """The report for people."""
-    table = Table(title="rejection sampling")
+    table = Table(title=title)
     for column in ("what", "count", "share in %"):
         table.add_column(column, justify="left" if column == "what" else "right")
     answers = max(report["answers"], 1)
