@@ -1,6 +1,6 @@
 """One GRPO step at the real width: a two-layer Qwen2.5-VL-7B with random weights on a real video.
 
-    python benchmarks/full_width_step.py ../shared/data/videos/charades/OHOFG.mp4 --max-new-tokens 32
+    python benchmarks/full_width_step.py VIDEO.mp4 --max-new-tokens 32
 
 Width, heads, vocabulary and pixel budget are those of STVG-R1 (Qwen2.5-VL-7B, 2048 * 28 * 28 pixels, 2
 frames a second, 8 completions); only the layers are few and the weights random. Prints seconds per phase

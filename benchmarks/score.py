@@ -3,7 +3,7 @@
 Run:  OMP_NUM_THREADS=1 python benchmarks/score.py [--predictions 10000] [--frames 200] [--davis FOLDER]
 
 Prints the seconds for a quarter, half and all of them, since the cost must grow with their number, and the peak memory;
-before that J and F in frames a second, beside a plain loop over the same masks: DAVIS's where they are, else disks.
+before that J and F in frames a second, beside a plain loop over the same masks: those of `--davis`, else disks.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def plain_scores(pairs: Masks) -> list[float]:
     return [((p & t).sum() / (p | t).sum() + plain_f(p, t)) / 2 for p, t in pairs]
 
 
-def print_mask_speed(davis: Path) -> None:
+def print_mask_speed(davis: Path | None) -> None:
     """Frames a second of J and F together, median of three, and how many times a plain loop's."""
-    pairs = davis_masks(davis) or drifting_disks()
+    pairs = drifting_disks() if davis is None else davis_masks(davis)
     size = pairs[0][0].shape
     pairs = [pair for pair in pairs if pair[0].shape == size][:100]
     predicted, true = (np.stack(masks) for masks in zip(*pairs))
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--predictions", type=int, default=10_000)
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--davis", type=Path, default=Path("../shared/data/videos/davis"))
+    parser.add_argument("--davis", type=Path, help="DAVIS's folder, with the masks to compare in `osvos_predictions`")
     options = parser.parse_args()
     print_mask_speed(options.davis)
     for protocols in (["canonical"], ["hcstvg"], ["canonical", "hcstvg", "tubedetr_vidstg", "cgstvg_hcstvg", "volume"]):

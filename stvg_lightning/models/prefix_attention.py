@@ -3,7 +3,10 @@
 The parts are what torch's own kernel gives, each with the logarithm of its sum of exponentials; their mean,
 weighted by those sums, is attention over both (as in ring attention, Liu et al. 2023, section 3). Going backward, the
 kernel is given the whole's output and sum in place of the part's own, and gives the part's share of each gradient.
-Nothing is computed for what a completion does not see, and keys are not copied.
+Nothing is computed for what a completion does not see. Where keys have fewer heads than queries they are repeated.
+
+The kernel is torch's private `aten._scaled_dot_product_flash_attention_for_cpu`, which alone gives that logarithm: a
+new torch may change it without notice (`tests/models/test_prefix_attention.py` would tell). First derivatives only.
 """
 
 from __future__ import annotations

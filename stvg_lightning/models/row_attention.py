@@ -1,7 +1,14 @@
 """Attention of language models over rows of groups; every other row attends as transformers does by itself.
 
-On a GPU FlexAttention skips the blocks of a row that no query sees. Elsewhere each group is attended to
-in two parts: its prompt causally, without any mask, and its completions with a mask over prompt and completions.
+What runs where, while a model learns:
+
+- a whole row on a GPU: FlexAttention, which skips the blocks that no query sees;
+- a whole row elsewhere: each group's prompt causally, without any mask, then its completions by `prefix_attention`: on
+  the CPU as two unmasked parts, to their prompt and to themselves; on other devices under a mask over both;
+- a part of a group whose prompt was read before: the completions alone, by `prefix_attention`: on the CPU as two
+  unmasked parts, on a GPU and elsewhere under a mask over both.
+
+While completions are written, `DecodingPrompts` attends.
 """
 
 from __future__ import annotations

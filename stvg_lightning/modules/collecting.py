@@ -1,4 +1,11 @@
-"""Rollouts made and scored: everything that a step of reinforcement learning knows before its first update."""
+"""Rollouts made and scored: everything that a step of reinforcement learning knows before its first update.
+
+What a step is cut into:
+- batch: the questions of one process that are rolled out together, each with its group of completions;
+- portion: neighbouring questions of a batch that go through the model together (`micro_batch_prompts`);
+- part: some completions of a portion's only group, where prompt and group are more tokens than one pass may hold;
+- pass: the model read forward, and backward where it learns, over one portion or one part.
+"""
 
 from __future__ import annotations
 

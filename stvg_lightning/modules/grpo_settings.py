@@ -12,7 +12,8 @@ class GRPOSettings:
     """How rollouts are made and used.
 
     Attributes:
-        max_rollouts: batches of prompts to learn from; each gives `updates_per_rollout` optimiser steps.
+        max_rollouts: how many batches of prompts to learn from, not prompts or completions: with `loading.batch_size` B
+            on N processes, B * N * `max_rollouts` prompts; each batch gives `updates_per_rollout` optimiser steps.
         group_size: completions a prompt.
         updates_per_rollout: optimiser steps on each batch of rollouts; with 1, clipping never acts.
         micro_batch_prompts: prompts whose groups go through the model together; gradients are summed,
