@@ -1,7 +1,9 @@
 """How well tracks keep the identity of what they follow: the switches and fragments of CLEAR MOT.
 
 Bernardin and Stiefelhagen, "Evaluating multiple object tracking performance: the CLEAR MOT metrics", 2008, with the
-matching of TrackEval: a pair of the frame before is kept while it overlaps enough, the rest is matched by IoU.
+matching of TrackEval: a pair of the frame before is kept while it overlaps enough, the rest is matched by IoU. As
+there, frames without anything true, or without anything found, are passed over, and the pairs before them go on behind
+them: what is lost and found again is a fragment only where something, if only something else, was found meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class IdentityCounts:
 
     Attributes:
         switches: how often a thing was followed under another number than the last time that it was followed.
-        fragments: how often a thing was followed again after frames in which it was seen and not followed.
+        fragments: how often a thing was followed again after frames in which it was not followed, though something
+            true was seen and something was found there.
         matches: frames in which a thing was followed, summed over things.
         misses: frames in which a thing was seen and not followed.
     """
@@ -52,7 +55,10 @@ def count_identities(
 
     Example:
         >>> box = (0.0, 0.0, 4.0, 4.0)
-        >>> count_identities({1: {frame: box for frame in range(6)}}, {7: {0: box, 1: box}, 8: {4: box, 5: box}})
+        >>> true, found = {1: dict.fromkeys(range(6), box)}, {7: {0: box, 1: box}, 8: {4: box, 5: box}}
+        >>> count_identities(true, found)
+        IdentityCounts(switches=1, fragments=0, matches=4, misses=2)
+        >>> count_identities(true, {**found, 9: {2: (8.0, 8.0, 9.0, 9.0)}})
         IdentityCounts(switches=1, fragments=1, matches=4, misses=2)
     """
     if not 0 < least_iou <= 1:
@@ -62,8 +68,8 @@ def count_identities(
     before: dict[int, int] = {}
     was_seen_at_all: set[int] = set()
     switches = fragments = matches = 0
-    for frame, true in sorted(true_at.items()):
-        pairs = _pairs(true, found_at.get(frame, {}), before, least_iou)
+    for frame in sorted(true_at.keys() & found_at.keys()):
+        pairs = _pairs(true_at[frame], found_at[frame], before, least_iou)
         switches += sum(number in last and last[number] != other for number, other in pairs.items())
         fragments += sum(number in was_seen_at_all and number not in before for number in pairs)
         matches += len(pairs)
@@ -77,8 +83,6 @@ def _pairs(
     true: Mapping[int, Box], found: Mapping[int, Box], before: Mapping[int, int], least: float
 ) -> dict[int, int]:
     """True number -> tracker's number in one frame."""
-    if not found:
-        return {}
     numbers, others = list(true), list(found)
     ious = box_iou_matrix(*(torch.tensor(list(boxes.values()), dtype=torch.float64) for boxes in (true, found))).numpy()
     kept = np.array([[before.get(number) == other for other in others] for number in numbers])

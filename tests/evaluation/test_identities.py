@@ -35,11 +35,31 @@ def test_another_number_without_a_gap_is_a_switch_alone() -> None:
 
 
 def test_the_same_number_after_a_gap_is_a_fragment_alone() -> None:
-    assert counts({1: always(HERE, *range(6))}, {5: always(HERE, 0, 1, 4, 5)}) == (0, 1, 4, 2)
+    found = {5: always(HERE, 0, 1, 4, 5), 9: always(THERE, 2)}
+    assert counts({1: always(HERE, *range(6))}, found) == (0, 1, 4, 2)
 
 
 def test_another_number_after_a_gap_is_both() -> None:
-    assert counts({1: always(HERE, *range(6))}, {5: always(HERE, 0, 1), 6: always(HERE, 4, 5)}) == (1, 1, 4, 2)
+    found = {5: always(HERE, 0, 1), 6: always(HERE, 4, 5), 9: always(THERE, 3)}
+    assert counts({1: always(HERE, *range(6))}, found) == (1, 1, 4, 2)
+
+
+GAPS = {
+    "nothing found in the gap": ({5: always(HERE, 0, 1, 4, 5)}, 0),
+    "another number behind it": ({5: always(HERE, 0, 1), 6: always(HERE, 4, 5)}, 0),
+    "something else found in it": ({5: always(HERE, 0, 1, 4, 5), 6: always(THERE, 3)}, 1),
+    "itself found elsewhere": ({5: {**always(HERE, 0, 1, 4, 5), 2: THERE}}, 1),
+    "something else found where nothing true is": ({5: always(HERE, 0, 5, 8), 6: always(THERE, 6, 7)}, 0),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_gaps_are_those_of_trackeval(name: str) -> None:
+    """It goes past frames that hold nothing true, or nothing found: the pairs of the frame before them go on."""
+    found, fragments = GAPS[name]
+    true = {1: always(HERE, 0, 1, 2, 3, 4, 5, 8)}
+    assert count_identities(true, found).fragments == fragments
+    assert fragments == int(judged_by_trackeval(true, found, 9)["Frag"])
 
 
 def test_back_and_forth_counts_each_time() -> None:
@@ -104,9 +124,10 @@ def test_counts_of_real_trackers_are_those_of_trackeval(sequence: str, real_data
     assert ours == expected and ours.switches > 0 and ours.fragments > 0
 
 
+@pytest.mark.parametrize("blind", [set(), set(range(5, 9)), set(range(0, 40, 3))], ids=("none", "some", "many"))
 @pytest.mark.parametrize("seed", range(5))
-def test_counts_of_drawn_trackers_are_those_of_trackeval(seed: int) -> None:
-    """Things that cross, are missed, and change their numbers by chance."""
+def test_counts_of_drawn_trackers_are_those_of_trackeval(seed: int, blind: set[int]) -> None:
+    """Things that cross, are missed, and change their numbers by chance; in some frames nothing is found."""
     generator = np.random.default_rng(seed)
     true: dict[int, Tube] = {}
     found: dict[int, dict[int, Box]] = {}
@@ -116,7 +137,7 @@ def test_counts_of_drawn_trackers_are_those_of_trackeval(seed: int) -> None:
         name = number
         for frame, (x1, y1, x2, y2) in true[number].items():
             name = int(generator.integers(1, 9)) if generator.random() < 0.1 else name
-            if generator.random() < 0.8 and frame not in found.get(name, {}):
+            if generator.random() < 0.8 and frame not in found.get(name, {}) and frame not in blind:
                 shift = generator.uniform(-6, 6)
                 found.setdefault(name, {})[frame] = (x1 + shift, y1, x2 + shift, y2)
     theirs = judged_by_trackeval(true, dict(found), 40)

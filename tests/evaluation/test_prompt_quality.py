@@ -55,7 +55,10 @@ def test_a_target_that_is_marked_for_a_part_of_its_time() -> None:
 
 
 def test_a_target_in_pieces() -> None:
+    """Fragments are counted where something else was found meanwhile, as TrackEval counts them."""
     made = row([track(1, SMALL, 0, 1), track(2, SMALL, 3)], {1: 2, 2: 1})
+    assert (made["switches"], made["fragments"], made["matched_share"]) == (1, 0, 0.75)
+    made = row([track(1, SMALL, 0, 1), track(2, SMALL, 3), track(3, LARGE, 2)], {1: 2, 2: 1})
     assert (made["switches"], made["fragments"], made["matched_share"]) == (1, 1, 0.75)
     assert_close(made["vote_share"], 2 / 3)
     assert made["oracle"]["0"] == 0.5
@@ -78,14 +81,14 @@ def test_frames_of_the_span_without_a_true_box_count_as_the_score_counts_them() 
 def test_the_report_adds_rows_up() -> None:
     rows = [
         row([track(1, SMALL, 0, 1, 2, 3)], {1: 4}),
-        row([track(1, HALF, 0, 1), track(2, HALF, 3)], {1: 2, 2: 1}),
+        row([track(1, HALF, 0, 1), track(2, HALF, 3), track(3, LARGE, 2)], {1: 2, 2: 1}),
         row([track(1, LARGE, 0, 1, 2, 3)], {}),
         row([], {}),
     ]
     report = prompt_quality_report(rows)
     figures = {name: report[name] for name in ("samples", "never_detected", "without_votes", "switched", "fragmented")}
     assert figures == {"samples": 4, "never_detected": 0.5, "without_votes": 0.5, "switched": 0.25, "fragmented": 0.25}
-    assert (report["switches"], report["fragments"], report["objects_per_video"]) == (1, 1, 1.0)
+    assert (report["switches"], report["fragments"], report["objects_per_video"]) == (1, 1, 1.25)
     assert_close(report["vote_share"], (1 + 2 / 3) / 2)
     assert_close(report["matched_share"], (1 + 0.75) / 4)
     scores = report["oracle"]["1/3"]
