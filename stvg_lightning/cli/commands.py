@@ -204,7 +204,8 @@ def _build_shards(options: Namespace) -> int:
 
 def _prompt_shards(options: Namespace) -> int:
     from stvg_lightning.cli.prompt_settings import read_settings
-    from stvg_lightning.cli.prompting import print_prompted, prompt_shards
+    from stvg_lightning.cli.prompt_tables import print_prompted
+    from stvg_lightning.cli.prompting import prompt_shards
 
     settings, markers = read_settings(options.keys, options.recipe, options.workers)
     print_prompted(prompt_shards(options.shards, options.out, settings, markers, options.overwrite), options.out)

@@ -21,7 +21,6 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from stvg_lightning.data.annotations import count_votes, elected
 from stvg_lightning.data.frames import VideoFrames
@@ -32,7 +31,7 @@ from stvg_lightning.data.shards.manifest import CREATED_BY
 from stvg_lightning.data.shards.workers import Workers, worker_number
 from stvg_lightning.data.shards.writer import check_target
 from stvg_lightning.data.video import UnreadableVideo
-from stvg_lightning.evaluation.prompt_quality import THETAS, prompt_quality_report, prompt_quality_row
+from stvg_lightning.evaluation.prompt_quality import prompt_quality_report, prompt_quality_row
 from stvg_lightning.prompting import (
     Detector,
     DetectorChoice,
@@ -58,6 +57,7 @@ QUALITY_NAME = "quality.json"
 ROWS_NAME = "quality.jsonl"
 TRACKS = ".tracks"
 NOT_FOUND = "the target was never detected"
+KEPT = "kept without an object id: "
 DOUBTFUL = "the vote for the target is doubtful"
 NO_OBJECTS = "nothing was found in the video"
 UNREADABLE = "the sample or its video cannot be read"
@@ -74,6 +74,8 @@ class PromptSettings:
         vote_among: the target is voted for among `all` things (STVG-R1, equation 2), or among those alone that are
             `marked`, as the released code does; what is marked, the recipe's markers say.
         least_vote_share: samples whose chosen object has a smaller share of the votes, in [0, 1], are left out.
+        keeps_undetected: samples whose target no object overlaps are kept without an object id instead of left out, so
+            that a test set stays whole: no id is right there, and every answer in ids scores 0.
         window_frames: how many frames of a video are held at most.
         num_workers: processes that go through videos, each on a GPU of its own where there are several.
         samples_per_shard: samples in one shard.
@@ -87,6 +89,7 @@ class PromptSettings:
     tracking: ObjectTracking = field(default_factory=ObjectTracking)
     vote_among: Literal["all", "marked"] = "all"
     least_vote_share: float = 0.0
+    keeps_undetected: bool = False
     window_frames: int = 64
     num_workers: int = 1
     samples_per_shard: int = 256
@@ -261,6 +264,7 @@ class _Prompted:
                 continue
             sample = self._with_objects(self._folder[index], tracks_from_json(found["tracks"]))
             if sample is not None:
+                self.report.kept()
                 yield sample
         self.quality = prompt_quality_report(self._rows) if self._rows else None
         write_atomically(self._out / ROWS_NAME, "".join(json.dumps(row) + "\n" for row in self._rows))
@@ -275,16 +279,22 @@ class _Prompted:
             span = truth.span_frames or (0, truth.num_frames)
             self._rows.append(prompt_quality_row(truth.id, targets[0], span, tracks, votes[0], self._markers))
         chosen = [elected(vote) for vote in votes]
-        if not tracks:
-            self.report.dropped(NO_OBJECTS, truth.id)
-        elif any(object_id is None for object_id, _ in chosen):
-            self.report.dropped(NOT_FOUND, truth.id)
-        elif any(share < settings.least_vote_share for _, share in chosen):
+        if not tracks or any(object_id is None for object_id, _ in chosen):
+            return self._undetected(sample, tracks)
+        if any(share < settings.least_vote_share for _, share in chosen):
             least = min(share for _, share in chosen)
             self.report.dropped(DOUBTFUL, truth.id, f"the chosen object has {100 * least:.0f} % of the votes")
-        else:
-            return _numbered(sample, tracks, sorted({i for i, _ in chosen if i is not None}), votes)
-        return None
+            return None
+        return _numbered(sample, tracks, sorted({i for i, _ in chosen if i is not None}), votes)
+
+    def _undetected(self, sample: Sample, tracks: Sequence[MaskTrack]) -> Sample | None:
+        """A sample of whose target nothing was found, with what else was found; None where it is left out."""
+        reason = NOT_FOUND if tracks else NO_OBJECTS
+        if not self._settings.keeps_undetected:
+            self.report.dropped(reason, sample.truth.id)
+            return None
+        self.report.changed(KEPT + reason, sample.truth.id)
+        return _numbered(sample, tracks, [], [])
 
     def _votes(self, target: Tube, tracks: Sequence[MaskTrack]) -> dict[int, int]:
         if self._settings.vote_among == "marked":
@@ -331,41 +341,3 @@ def _name(choice: object) -> str:
 def _bar() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
-
-
-def print_prompted(prompted: PromptedShards, out: Path) -> None:
-    """Tell what was written and left out, and how good it is, the latter two on standard error."""
-    console = Console(stderr=True)
-    for line in prompted.report.lines():
-        console.print(line, markup=False, highlight=False)
-    for skipped in prompted.built.skipped:
-        console.print(f"skipped {skipped.id}: {skipped.reason}", markup=False, highlight=False)
-    if prompted.quality is not None:
-        console.print(quality_table(prompted.quality))
-        for line in quality_lines(prompted.quality):
-            console.print(line, markup=False, highlight=False)
-    print(f"{prompted.built.num_written} samples in {len(prompted.built.manifest.shards)} shards at {out}")
-
-
-def quality_lines(quality: dict[str, Any]) -> list[str]:
-    """What became of the targets, for people."""
-    share = {name: f"{100 * quality[name]:.1f} %" for name in ("never_detected", "switched", "fragmented")}
-    return [
-        f"of {quality['samples']} targets {share['never_detected']} were never detected, {share['switched']} changed "
-        f"their number ({quality['switches']} times in all), {share['fragmented']} were lost and found again "
-        f"({quality['fragments']} times)",
-        f"{quality['objects_per_video']:.1f} objects in a video on average",
-    ]
-
-
-def quality_table(quality: dict[str, Any]) -> Table:
-    """The upper bounds for people, as Table 6 has them."""
-    table = Table(title="vIoU of the right object at the right time, in %")
-    for column in ("theta", "m_vIoU", "vIoU@0.3", "vIoU@0.5", "m_vIoU, marked boxes alone"):
-        table.add_column(column, justify="right")
-    for theta in THETAS:
-        scores = quality["oracle"][theta]
-        marked = quality["oracle_marked"][theta]["m_vIoU"]
-        cells = (*(scores[name] for name in ("m_vIoU", "vIoU@0.3", "vIoU@0.5")), marked)
-        table.add_row(theta, *(f"{100 * cell:.1f}" for cell in cells))
-    return table

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from stvg_lightning.answers import Answer
+from stvg_lightning.data.annotations.vote import vote_object_id
 from stvg_lightning.evaluation.overlap import FrameSpan, TubeOverlap, compare_tubes, shared_span
 from stvg_lightning.evaluation.repair import Repair, repaired_track
 from stvg_lightning.tubes import (
@@ -65,9 +66,14 @@ class Case:
 
     @property
     def names_the_target(self) -> bool | None:
-        """Whether all objects that are meant are answered, and no other; None where ids say nothing of it."""
-        meant = self.truth.target_ids
-        return set(self.answer.object_ids) == set(meant) if meant and self.answer.names_objects else None
+        """Whether all objects that are meant are answered, and no other; None where ids say nothing of it.
+
+        Where no object overlaps what is meant, no answer in ids is right.
+        """
+        if not self.answer.names_objects or not (self.truth.target_ids or self.truth.has_place):
+            return None
+        meant = meant_ids(self.truth)
+        return bool(meant) and set(self.answer.object_ids) == set(meant)
 
     @property
     def true_seconds(self) -> Span:
@@ -101,6 +107,20 @@ def case_of(
     target = target_masks or union_of_objects(known, truth.target_ids)
     answered = (union_of_objects(known, answer.object_ids) or None) if answer.masks is None else answer.masks
     return Case(answer, truth, target, answered, repair)
+
+
+def meant_ids(truth: Truth) -> tuple[int, ...]:
+    """The objects that a sentence means: as the truth names them, else the one that its boxes vote for.
+
+    Returns:
+        None at all where no object overlaps the boxes in the true span.
+    """
+    if truth.target_ids:
+        return truth.target_ids
+    start, end = truth.span_frames or (0, truth.num_frames)
+    boxes = {frame: box for frame, box in truth.boxes_xyxy.items() if start <= frame < end}
+    voted, _ = vote_object_id(boxes, truth.tracks)
+    return () if voted is None else (voted,)
 
 
 def answered_span(answer: Answer, truth: Truth) -> FrameSpan:

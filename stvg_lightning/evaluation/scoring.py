@@ -49,8 +49,8 @@ def score_case(case: Case) -> Row:
         `relative_accuracy`, `predicted_span_seconds`, `true_span_seconds`, `predicted_object_ids`, `true_object_id`,
         `unreadable` (a part that the question asks for is missing), `problems`, `text`. A score that the
         task does not have is None: no tIoU for `spatial`, only tIoU for `temporal`, `correct` alone for `choice` and
-        `relative_accuracy` alone for `numeric`; no `object_id_correct` where the true id is not known, or the answer
-        is in boxes.
+        `relative_accuracy` alone for `numeric`; no `object_id_correct` where the answer is in boxes. Where the truth
+        names no object, the one that its boxes vote for is right, and none where no object overlaps them.
 
     Raises:
         ValueError: a truth without the span, the boxes or the answer that its task needs.

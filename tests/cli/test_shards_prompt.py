@@ -15,17 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stvg_lightning.answers import Answer
 from stvg_lightning.cli import prompting
 from stvg_lightning.cli.binding import RecipeError
 from stvg_lightning.cli.prompt_settings import read_settings
 from stvg_lightning.cli.prompting import _Numbered
+from stvg_lightning.cli.stages import ObjectPrompts
+from stvg_lightning.cli.stages.evaluate import evaluation_row
 from stvg_lightning.data import frames
 from stvg_lightning.data.frames import VideoFrames
 from stvg_lightning.data.shards import ShardFolder, WriteOptions, describe, read_manifest, verify, write_shards
-from stvg_lightning.data.video import encode_mp4, upright_picture
-from stvg_lightning.prompting import Detection, Frame, Markers, NewInstanceRule, track_objects
+from stvg_lightning.data.video import decode_frames, encode_mp4, upright_picture
+from stvg_lightning.evaluation import Case, score_answer
+from stvg_lightning.evaluation.protocols import stvg_r1
+from stvg_lightning.prompting import Detection, Frame, Markers, NewInstanceRule, draw_markers, track_objects
 from stvg_lightning.prompting.detectors import RtDetr, Yolo
 from stvg_lightning.prompting.trackers import TransformersSam2
+from stvg_lightning.rewards import ObjectId, WeightedSum
+from stvg_lightning.rollouts.predictor import Prediction
+from stvg_lightning.rollouts.preparation import Example
 from stvg_lightning.tubes import Box, Sample, Truth, Tube, decode_mask, mask_box
 from tests.cli.colours import COLOURS, ByColour, Colours
 
@@ -118,6 +126,43 @@ def test_what_is_left_out_is_told(shards: Path, tmp_path: Path, stvg: Any) -> No
     assert quality["samples"] == 4 and quality["never_detected"] == 0.5 and quality["switches"] == 0
     assert quality["oracle"]["1/3"] == {"m_vIoU": 0.5, "vIoU@0.3": 0.5, "vIoU@0.5": 0.5}
     assert "50.0 % were never detected" in printed.err.replace("\n", " ") and "m_vIoU" in printed.err
+
+
+def test_a_test_set_can_be_kept_whole(shards: Path, tmp_path: Path, stvg: Any) -> None:
+    """Every answer in ids to a question whose target no object overlaps scores 0, and counts."""
+    out = tmp_path / "out"
+    assert stvg("shards", "prompt", "--shards", shards, "--out", out, *own(), "keeps_undetected=true").code == 0
+    assert [sample.truth.id for sample in ShardFolder(out)] == [sample.truth.id for sample in samples()]
+    report = json.loads((out / "report.json").read_text())
+    assert report["dropped"] == {} and {name: told["examples"] for name, told in report["changed"].items()} == {
+        "kept without an object id: nothing was found in the video": ["nothing"],
+        f"kept without an object id: {prompting.NOT_FOUND}": ["the hidden one"],
+    }
+    nothing, hidden = (ShardFolder(out).of_id(name) for name in ("nothing", "the hidden one"))
+    assert nothing.truth.tracks == {} and hidden.truth.tracks == {1: standing(LOW)} and hidden.categories == {1: "ball"}
+    assert nothing.truth.boxes_xyxy == standing(LEFT, 12, 32) and hidden.truth.boxes_xyxy == standing(RIGHT, 12, 32)
+    for sample in (nothing, hidden):
+        assert sample.truth.target_ids == () and sample.votes == {}
+        for ids in ((), (1,), (2, 3)):
+            answer = Answer("", sample.truth.span_seconds, ids)
+            for row in (score_answer(answer, sample.truth), stvg_r1.score(Case(answer, sample.truth))):
+                assert row["vIoU"] == 0.0 and row["object_id_correct"] is False
+            told = evaluation_row(
+                Example(sample.truth, None, None, {}), Prediction(answer, 1), WeightedSum({"id": (ObjectId(), 1.0)})
+            )
+            assert told["terms"] == {"id": 0.0} and told["tIoU"] == 1.0
+        sheet = draw_markers(decode_frames(sample.video, (12, 31), FPS), sample, Markers())
+        assert set(sheet.marked_seconds) == set(sample.truth.tracks)
+
+
+def test_several_targets_of_which_one_is_found_are_kept_without_any(tmp_path: Path, stvg: Any) -> None:
+    tracks = {5: standing(LEFT), 6: standing(LOW)}
+    boxes = standing((8.0, 8.0, 52.0, 56.0))
+    both = Sample(truth("both", boxes, tracks=tracks, object_ids=(5, 6), task="spatial"), TWO)
+    write_shards([both], tmp_path / "clean", "boxes", "CC0")
+    command = ("shards", "prompt", "--shards", tmp_path / "clean", "--out", tmp_path / "out", *own())
+    assert stvg(*command, "keeps_undetected=true").code == 0
+    assert ShardFolder(tmp_path / "out")[0].truth.target_ids == ()
 
 
 def test_two_workers_find_the_same(shards: Path, tmp_path: Path, stvg: Any) -> None:
@@ -298,10 +343,15 @@ stages:
     )
     command = ("run", ROOT / "recipes/stvg_r1.yaml", overlay, "--only", "prompts")
     assert stvg(*command).code == 0
-    for split in ("train", "test"):
-        assert len(ShardFolder(tmp_path / "numbered/prompts" / split)) == 4
+    for split, num_samples in (("train", 4), ("test", 6)):
+        assert len(ShardFolder(tmp_path / "numbered/prompts" / split)) == num_samples
         assert (tmp_path / "numbered/prompts" / split / "quality.json").is_file()
     assert "prompts: done before" in stvg(*command).out
+
+
+def test_a_split_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="keeps_undetected_in 'tests' is unknown: choose from train, test"):
+        ObjectPrompts({"train": "a", "test": "b"}, keeps_undetected_in=("tests",))
 
 
 @pytest.mark.parametrize(("num_devices", "devices"), [(0, ["cpu"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"])])

@@ -184,6 +184,19 @@ def said(span: tuple[float, float] | None = None, *object_ids: int) -> Answer:
     return Answer("said", span, object_ids)
 
 
+def test_a_target_without_a_number_is_voted_for() -> None:
+    """Where no object overlaps it, as where nothing was found, no id is right; boxes have none."""
+
+    def is_right(answer: Answer, **fields: object) -> bool | None:
+        return score_answer(answer, truth_of(object_id=None, **fields))["object_id_correct"]
+
+    assert [is_right(said((4.0, 6.0), *ids)) for ids in ((3,), (4,), (3, 4), ())] == [True, False, False, False]
+    late = {5: {frame: BOX for frame in range(80, 100)}}  # behind the true span
+    for tracks in ({}, {4: {}}, late, {1: {frame: (0.0, 40.0, 2.0, 42.0) for frame in range(100)}}):
+        assert [is_right(said((4.0, 6.0), *ids), tracks=tracks) for ids in ((1,), (5,), ())] == [False] * 3
+    assert is_right(Answer("", (4.0, 6.0), boxes_xyxy={40: BOX}, names_objects=False)) is None
+
+
 def test_the_tube_an_answer_stands_for() -> None:
     assert predicted_tube(said((4.0, 4.2), 3), truth_of()) == ((40, 42), {40: BOX, 41: BOX})
     assert predicted_tube(said((4.9, 5.1), 4), truth_of()) == ((49, 51), {50: SHIFTED})
@@ -252,7 +265,6 @@ def test_rows_of_the_other_tasks() -> None:
     assert (spatial["tIoU"], spatial["vIoU"], spatial["unreadable"]) == (None, 1.0, False)
     temporal = score_answer(said((4.0, 6.0)), truth_of("temporal", boxes_xyxy={}, tracks={}))
     assert [temporal[key] for key in ("tIoU", "sIoU", "vIoU", "object_id_correct")] == [0.5, None, None, None]
-    assert score_answer(said((4.0, 6.0), 3), truth_of(object_id=None))["object_id_correct"] is None
     assert score_answer(said((4.0, 6.0)), truth_of("spatial"))["problems"] == ["no object was read"]
     assert score_answer(said(None, 3), truth_of("temporal"))["problems"] == ["no time was read"]
 

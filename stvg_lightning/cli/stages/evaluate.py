@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,17 +19,20 @@ from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
 from stvg_lightning.cli.stages.training import OWN, discriminator_of, preparation_of
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.evaluation import score_answer, summarise_models
+from stvg_lightning.evaluation.case import meant_ids
 from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.rewards import RewardContext, WeightedSum
 from stvg_lightning.rollouts.predictor import ModelPredictor, Prediction
 from stvg_lightning.rollouts.preparation import Example
 from stvg_lightning.rollouts.rollouts import Sampling
+from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.files import write_atomically
 from stvg_lightning.tubes.jsonl import tube_to_json
 
 LOCATED = "located_boxes_xyxy"
 """A row's key for the boxes that a spatial grounding module found: frame -> box, in the frames that it read."""
 
+NO_OBJECT = 0  # object ids start at 1
 SHOWN_METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5", "id_accuracy", "unreadable")
 
 
@@ -89,10 +92,17 @@ def evaluation_row(example: Example, prediction: Prediction, rewards: WeightedSu
         marked_seconds=example.marked_seconds,
         discriminator_boxes=[prediction.tube] if prediction.was_located else None,
     )
-    rewarded = rewards.score([prediction.answer], example.truth, context)[0]
+    rewarded = rewards.score([prediction.answer], _with_object(example.truth), context)[0]
     row = score_answer(prediction.answer, example.truth)
     located = {} if prediction.tube is None else {LOCATED: tube_to_json(prediction.tube)}
     return {**row, **located, "query": example.truth.query, "terms": rewarded.terms, "total": rewarded.total}
+
+
+def _with_object(truth: Truth) -> Truth:
+    """A truth that names an object, as rewards of ids ask: the one voted for, or a number that no object has."""
+    if truth.target_ids or not truth.has_place:
+        return truth
+    return replace(truth, object_id=next(iter(meant_ids(truth)), NO_OBJECT))
 
 
 def write_summary(run: Run) -> dict[str, Any]:
