@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stvg_lightning.cli.prompting import PromptedShards
+from stvg_lightning.evaluation.identities import LEAST_IOU
 from stvg_lightning.evaluation.prompt_quality import THETAS
 
 
@@ -28,11 +29,11 @@ def print_prompted(prompted: PromptedShards, out: Path) -> None:
 
 def quality_lines(quality: dict[str, Any]) -> list[str]:
     """What became of the targets, for people."""
-    share = {name: f"{100 * quality[name]:.1f} %" for name in ("never_detected", "switched", "fragmented")}
+    share = {name: f"{100 * quality[name]:.1f} %" for name in ("never_followed", "switched", "fragmented")}
     return [
-        f"of {quality['samples']} targets {share['never_detected']} were never detected, {share['switched']} changed "
-        f"their number ({quality['switches']} times in all), {share['fragmented']} were lost and found again "
-        f"({quality['fragments']} times)",
+        f"of {quality['samples']} targets {share['never_followed']} were never followed (no track reaches an IoU of "
+        f"{LEAST_IOU:g} in any frame), {share['switched']} changed their number ({quality['switches']} times in all), "
+        f"{share['fragmented']} were lost and found again ({quality['fragments']} times)",
         f"{quality['objects_per_video']:.1f} objects in a video on average",
     ]
 

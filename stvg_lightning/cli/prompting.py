@@ -56,7 +56,8 @@ from stvg_lightning.tubes.files import write_atomically
 QUALITY_NAME = "quality.json"
 ROWS_NAME = "quality.jsonl"
 TRACKS = ".tracks"
-NOT_FOUND = "the target was never detected"
+NOT_OVERLAPPED = "no object overlaps the target"
+NOT_MARKED = "no marked object overlaps the target"
 KEPT = "kept without an object id: "
 DOUBTFUL = "the vote for the target is doubtful"
 NO_OBJECTS = "nothing was found in the video"
@@ -288,8 +289,9 @@ class _Prompted:
         return _numbered(sample, tracks, sorted({i for i, _ in chosen if i is not None}), votes)
 
     def _undetected(self, sample: Sample, tracks: Sequence[MaskTrack]) -> Sample | None:
-        """A sample of whose target nothing was found, with what else was found; None where it is left out."""
-        reason = NOT_FOUND if tracks else NO_OBJECTS
+        """A sample whose target no object overlaps, with the objects there are; None where it is left out."""
+        not_overlapped = NOT_MARKED if self._settings.vote_among == "marked" else NOT_OVERLAPPED
+        reason = not_overlapped if tracks else NO_OBJECTS
         if not self._settings.keeps_undetected:
             self.report.dropped(reason, sample.truth.id)
             return None

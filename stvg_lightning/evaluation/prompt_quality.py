@@ -1,6 +1,6 @@
 """How good the numbered objects of a data set are, before any model is trained on them (STVG-R1, section 3.2, Table 6).
 
-A row for each sample, and from the rows a report: how often the target was never found or lost its identity, and the
+A row for each sample, and from the rows a report: how often the target was never followed or lost its identity, and the
 scores of an answer that is as right as the objects allow: the true time, and the object that the boxes vote for.
 """
 
@@ -43,7 +43,7 @@ def prompt_quality_row(
         markers: where the mask filter seeks the largest mask.
 
     Returns:
-        A row that JSON can hold: `id`, `num_objects`; `detected`, whether some thing reaches an IoU of 0.5 with the
+        A row that JSON can hold: `id`, `num_objects`; `followed`, whether some track reaches an IoU of 0.5 with the
         target in some frame; `switches` and `fragments` of the target's identity; `matched_share` of the frames in
         which it is seen, and one thing or another follows it; `vote_share` of the chosen object, None without votes;
         `oracle`, theta -> the vIoU of the object that the marked boxes vote for, 0 without votes, with all its boxes,
@@ -62,7 +62,7 @@ def prompt_quality_row(
     return {
         "id": identity,
         "num_objects": len(tracks),
-        "detected": counts.matches > 0,
+        "followed": counts.matches > 0,
         "switches": counts.switches,
         "fragments": counts.fragments,
         "matched_share": counts.matches / len(target),
@@ -79,9 +79,10 @@ def prompt_quality_report(rows: Sequence[Row]) -> dict[str, Any]:
         rows: of `prompt_quality_row`; at least one.
 
     Returns:
-        `samples`; shares in [0, 1] of them, `never_detected`, `without_votes`, `switched` and `fragmented`; the sums
-        `switches` and `fragments`; the means `objects_per_video`, `matched_share` and `vote_share`; and `oracle` and
-        `oracle_marked`: theta -> `m_vIoU`, `vIoU@0.3`, `vIoU@0.5`, the upper bounds of Table 6.
+        `samples`; shares in [0, 1] of them, `never_followed` (no track reaches an IoU of 0.5 in any frame),
+        `without_votes`, `switched` and `fragmented`; the sums `switches` and `fragments`; the means
+        `objects_per_video`, `matched_share` and `vote_share`; and `oracle` and `oracle_marked`: theta -> `m_vIoU`,
+        `vIoU@0.3`, `vIoU@0.5`, the upper bounds of Table 6.
 
     Raises:
         ValueError: no rows.
@@ -91,7 +92,7 @@ def prompt_quality_report(rows: Sequence[Row]) -> dict[str, Any]:
     shares = [row["vote_share"] for row in rows if row["vote_share"] is not None]
     return {
         "samples": len(rows),
-        "never_detected": fmean(not row["detected"] for row in rows),
+        "never_followed": fmean(not row["followed"] for row in rows),
         "without_votes": fmean(row["vote_share"] is None for row in rows),
         "switched": fmean(row["switches"] > 0 for row in rows),
         "fragmented": fmean(row["fragments"] > 0 for row in rows),

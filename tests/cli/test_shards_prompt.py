@@ -117,15 +117,17 @@ def test_what_is_left_out_is_told(shards: Path, tmp_path: Path, stvg: Any) -> No
     report = json.loads((out / "report.json").read_text())
     assert report["dropped"] == {
         "nothing was found in the video": {"count": 1, "examples": ["nothing"]},
-        "the target was never detected": {"count": 1, "examples": ["the hidden one"]},
+        "no object overlaps the target": {"count": 1, "examples": ["the hidden one"]},
     }
-    assert "dropped 1: the target was never detected" in printed.err
+    assert "dropped 1: no object overlaps the target" in printed.err
     quality = json.loads((out / "quality.json").read_text())
     rows = [json.loads(line) for line in (out / "quality.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["the person", "the dog", "nothing", "the hidden one"]
-    assert quality["samples"] == 4 and quality["never_detected"] == 0.5 and quality["switches"] == 0
+    assert quality["samples"] == 4 and quality["never_followed"] == 0.5 and quality["switches"] == 0
     assert quality["oracle"]["1/3"] == {"m_vIoU": 0.5, "vIoU@0.3": 0.5, "vIoU@0.5": 0.5}
-    assert "50.0 % were never detected" in printed.err.replace("\n", " ") and "m_vIoU" in printed.err
+    told = " ".join(printed.err.split())
+    assert "50.0 % were never followed (no track reaches an IoU of 0.5 in any frame)" in told and "detected" not in told
+    assert "m_vIoU" in printed.err
 
 
 def test_a_test_set_can_be_kept_whole(shards: Path, tmp_path: Path, stvg: Any) -> None:
@@ -136,7 +138,7 @@ def test_a_test_set_can_be_kept_whole(shards: Path, tmp_path: Path, stvg: Any) -
     report = json.loads((out / "report.json").read_text())
     assert report["dropped"] == {} and {name: told["examples"] for name, told in report["changed"].items()} == {
         "kept without an object id: nothing was found in the video": ["nothing"],
-        f"kept without an object id: {prompting.NOT_FOUND}": ["the hidden one"],
+        "kept without an object id: no object overlaps the target": ["the hidden one"],
     }
     nothing, hidden = (ShardFolder(out).of_id(name) for name in ("nothing", "the hidden one"))
     assert nothing.truth.tracks == {} and hidden.truth.tracks == {1: standing(LOW)} and hidden.categories == {1: "ball"}
@@ -239,6 +241,8 @@ def test_a_vote_among_what_is_marked(tmp_path: Path, stvg: Any) -> None:
     assert stvg("shards", "prompt", "--shards", tmp_path / "clean", "--out", tmp_path / "marked", *marked).code == 0
     assert [sample.truth.id for sample in ShardFolder(tmp_path / "all")] == ["small", "the person"]
     assert [sample.truth.id for sample in ShardFolder(tmp_path / "marked")] == ["the person"]
+    dropped = json.loads((tmp_path / "marked/report.json").read_text())["dropped"]
+    assert dropped == {"no marked object overlaps the target": {"count": 1, "examples": ["small"]}}
 
 
 def test_inspect_tells_of_objects_and_votes(shards: Path, tmp_path: Path, stvg: Any) -> None:

@@ -28,7 +28,7 @@ def test_a_target_that_is_found_throughout() -> None:
     assert made == {
         "id": "a",
         "num_objects": 1,
-        "detected": True,
+        "followed": True,
         "switches": 0,
         "fragments": 0,
         "matched_share": 1.0,
@@ -64,11 +64,12 @@ def test_a_target_in_pieces() -> None:
     assert made["oracle"]["0"] == 0.5
 
 
-def test_a_target_that_is_never_found() -> None:
+def test_a_target_that_is_never_followed() -> None:
     made = row([track(1, LARGE, 0, 1, 2, 3)], {})
-    assert (made["detected"], made["vote_share"], made["oracle"]["0"]) == (False, None, 0.0)
+    assert (made["followed"], made["vote_share"], made["oracle"]["0"]) == (False, None, 0.0)
+    # Overlapped by a thing that is voted for, and yet followed by none.
     vague = row([track(1, (0.0, 0.0, 40.0, 40.0), 0, 1, 2, 3)], {1: 4})
-    assert vague["detected"] is False and vague["vote_share"] == 1.0
+    assert vague["followed"] is False and vague["vote_share"] == 1.0
     assert_close(vague["oracle"]["0"], 100 / 1600)
 
 
@@ -86,8 +87,8 @@ def test_the_report_adds_rows_up() -> None:
         row([], {}),
     ]
     report = prompt_quality_report(rows)
-    figures = {name: report[name] for name in ("samples", "never_detected", "without_votes", "switched", "fragmented")}
-    assert figures == {"samples": 4, "never_detected": 0.5, "without_votes": 0.5, "switched": 0.25, "fragmented": 0.25}
+    figures = {name: report[name] for name in ("samples", "never_followed", "without_votes", "switched", "fragmented")}
+    assert figures == {"samples": 4, "never_followed": 0.5, "without_votes": 0.5, "switched": 0.25, "fragmented": 0.25}
     assert (report["switches"], report["fragments"], report["objects_per_video"]) == (1, 1, 1.25)
     assert_close(report["vote_share"], (1 + 2 / 3) / 2)
     assert_close(report["matched_share"], (1 + 0.75) / 4)
