@@ -10,7 +10,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from stvg_lightning.data.video import UnreadableVideo, open_video, upright_picture, video_name, video_stream
+from stvg_lightning.data.video import (
+    MAX_FRAMES_APART,
+    UnreadableVideo,
+    open_video,
+    upright_picture,
+    video_name,
+    video_stream,
+)
 
 Numbered = tuple[int, NDArray[np.uint8]]
 """A frame's number from 0, and its picture (height, width, 3), RGB, at the original size."""
@@ -26,7 +33,8 @@ class VideoFrames:
     Args:
         video: an encoded file, or its path.
         window_frames: how many frames are held at most, at least 1.
-        num_frames: frames from this number on are left out.
+        num_frames: as annotated: frames from this number on are left out, and a video that ends earlier, by more than
+            counters differ (`MAX_FRAMES_APART`), is refused. None takes the video as it is.
 
     Raises:
         ValueError: no frame may be held.
@@ -43,7 +51,8 @@ class VideoFrames:
         """All frames in order.
 
         Raises:
-            UnreadableVideo: broken data, no frame at all, or a size that changes on the way.
+            UnreadableVideo: broken data, no frame at all, a size that changes on the way, or an end before
+                `num_frames`, which shows behind the last frame.
             FileNotFoundError: the path does not exist.
         """
         self._times = array("q")
@@ -54,6 +63,9 @@ class VideoFrames:
             yield len(self._times) - 1, self._picture(frame)
         if not self._times:
             raise UnreadableVideo(f"{video_name(self._video)} holds no frames")
+        if self._num_frames is not None and len(self._times) + MAX_FRAMES_APART < self._num_frames:
+            counts = f"{len(self._times)} frames, the truth says {self._num_frames}"
+            raise UnreadableVideo(f"{video_name(self._video)} ends early: it has {counts}")
 
     def backward(self, last_frame: int) -> Iterator[Numbered]:
         """The frames from a given one back to the first, after `forward` has gone past it; it fails as that does."""

@@ -106,6 +106,18 @@ def test_frames_beyond_the_count_are_left_out() -> None:
     assert [index for index, _ in frames.backward(11)] == list(range(11, -1, -1))
 
 
+@pytest.mark.parametrize(("num_frames", "ends_early"), [(20, False), (21, False), (22, True), (400, True)])
+def test_a_video_that_ends_early_is_refused(num_frames: int, ends_early: bool) -> None:
+    """By one frame counters differ."""
+    frames = VideoFrames(encode_mp4(moving(20), 25.0), num_frames=num_frames).forward()
+    assert [next(frames)[0] for _ in range(20)] == list(range(20))
+    if ends_early:
+        with pytest.raises(UnreadableVideo, match=f"ends early: it has 20 frames, the truth says {num_frames}"):
+            next(frames)
+    else:
+        assert next(frames, None) is None
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableVideo, match="cannot be decoded"):
         list(VideoFrames(b"no video").forward())
