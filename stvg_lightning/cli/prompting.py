@@ -261,7 +261,7 @@ class _Prompted:
         for index, file in enumerate(files):
             found: dict[str, Any] = {"error": file} if isinstance(file, str) else json.loads(file.read_text())
             if "error" in found:
-                self.report.dropped(UNREADABLE, f"sample {index}", found["error"])
+                self.report.dropped(UNREADABLE, self._identity(index), found["error"])
                 continue
             sample = self._with_objects(self._folder[index], tracks_from_json(found["tracks"]))
             if sample is not None:
@@ -270,6 +270,13 @@ class _Prompted:
         self.quality = prompt_quality_report(self._rows) if self._rows else None
         write_atomically(self._out / ROWS_NAME, "".join(json.dumps(row) + "\n" for row in self._rows))
         write_atomically(self._out / QUALITY_NAME, json.dumps(self.quality, indent=2) + "\n")
+
+    def _identity(self, index: int) -> str:
+        """A sample's id; its place where even that cannot be read."""
+        try:
+            return self._folder.truth(index).id
+        except BadSample:
+            return f"sample {index}"
 
     def _with_objects(self, sample: Sample, tracks: Sequence[MaskTrack]) -> Sample | None:
         """The sample with the things that were found in its video; None where it is left out."""

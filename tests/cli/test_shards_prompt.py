@@ -263,7 +263,20 @@ def test_a_damaged_video_is_left_out_and_named(shards: Path, tmp_path: Path, stv
     assert len(ShardFolder(tmp_path / "out")) == 2
     report = json.loads((tmp_path / "out/report.json").read_text())
     told = report["dropped"]["the sample or its video cannot be read"]
-    assert told["count"] == 1 and told["examples"][0].startswith("sample 0: a video of 400 bytes cannot be decoded")
+    assert told["count"] == 1 and told["examples"][0].startswith("broken: a video of 400 bytes cannot be decoded")
+
+
+def test_a_video_that_ends_early_is_left_out_and_named(tmp_path: Path, stvg: Any) -> None:
+    """The file stops after 30 of 40 frames: the rest would count as frames without any object."""
+    pictures = np.zeros((30, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pictures[:, 8:48, 8:28] = COLOURS["person"]
+    cut = Sample(truth("cut short", standing(LEFT, 12, 32)), encode_mp4(pictures, FPS, crf=1))
+    write_shards([samples()[0], cut], tmp_path / "clean", "boxes", "CC0", WriteOptions(check_videos=False))
+    assert stvg("shards", "prompt", "--shards", tmp_path / "clean", "--out", tmp_path / "out", *own()).code == 0
+    assert [sample.truth.id for sample in ShardFolder(tmp_path / "out")] == ["the person"]
+    told = json.loads((tmp_path / "out/report.json").read_text())["dropped"][prompting.UNREADABLE]
+    assert told["count"] == 1 and "ends early: it has 30 frames, the truth says 40" in told["examples"][0]
+    assert told["examples"][0].startswith("cut short: a video of ")
 
 
 @pytest.mark.parametrize("num_frames", [200, 600])
