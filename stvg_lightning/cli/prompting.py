@@ -60,6 +60,7 @@ NOT_OVERLAPPED = "no object overlaps the target"
 NOT_MARKED = "no marked object overlaps the target"
 KEPT = "kept without an object id: "
 DOUBTFUL = "the vote for the target is doubtful"
+FEWER = "several targets voted for one object: fewer objects are meant than were"
 NO_OBJECTS = "nothing was found in the video"
 UNREADABLE = "the sample or its video cannot be read"
 
@@ -293,7 +294,10 @@ class _Prompted:
             least = min(share for _, share in chosen)
             self.report.dropped(DOUBTFUL, truth.id, f"the chosen object has {100 * least:.0f} % of the votes")
             return None
-        return _numbered(sample, tracks, sorted({i for i, _ in chosen if i is not None}), votes)
+        ids = sorted({i for i, _ in chosen if i is not None})
+        if len(ids) < len(chosen):
+            self.report.changed(FEWER, truth.id, f"{len(chosen)} targets, {_objects(ids)}")
+        return _numbered(sample, tracks, ids, votes)
 
     def _undetected(self, sample: Sample, tracks: Sequence[MaskTrack]) -> Sample | None:
         """A sample whose target no object overlaps, with the objects there are; None where it is left out."""
@@ -335,6 +339,10 @@ def _numbered(sample: Sample, tracks: Sequence[MaskTrack], ids: list[int], votes
     annotated = sample.target_masks or union_of_objects(sample.masks, sample.truth.target_ids)
     found = replace(sample, truth=truth, masks=masks, categories=categories, target_masks=annotated)
     return replace(found, votes=votes[0] if len(votes) == 1 else {})
+
+
+def _objects(ids: Sequence[int]) -> str:
+    return f"object{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
 
 
 def _told(thing: object) -> str:

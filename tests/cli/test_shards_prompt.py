@@ -167,6 +167,24 @@ def test_several_targets_of_which_one_is_found_are_kept_without_any(tmp_path: Pa
     assert ShardFolder(tmp_path / "out")[0].truth.target_ids == ()
 
 
+def test_targets_that_vote_for_one_object_are_told(tmp_path: Path, stvg: Any) -> None:
+    """Upper and lower half of one person; those of whom each votes for another are no change."""
+    upper, lower = standing((8.0, 8.0, 28.0, 28.0)), standing((8.0, 28.0, 28.0, 48.0))
+    tracks, boxes = {4: upper, 5: lower}, standing(LEFT)
+    halves = Sample(truth("halves", boxes, tracks=tracks, object_ids=(4, 5), task="spatial"), TWO)
+    three = {**tracks, 6: standing(RIGHT)}
+    more = Sample(truth("three", boxes, tracks=three, object_ids=(4, 5, 6), task="spatial"), TWO)
+    write_shards([halves, more, samples()[2]], tmp_path / "clean", "boxes", "CC0")
+    assert stvg("shards", "prompt", "--shards", tmp_path / "clean", "--out", tmp_path / "out", *own()).code == 0
+    assert [sample.truth.target_ids for sample in ShardFolder(tmp_path / "out")] == [(1,), (1, 2), (1, 2)]
+    assert json.loads((tmp_path / "out/report.json").read_text())["changed"] == {
+        "several targets voted for one object: fewer objects are meant than were": {
+            "count": 2,
+            "examples": ["halves: 2 targets, object 1", "three: 3 targets, objects 1, 2"],
+        }
+    }
+
+
 def test_two_workers_find_the_same(shards: Path, tmp_path: Path, stvg: Any) -> None:
     tally = tmp_path / "tally"
     assert stvg("shards", "prompt", "--shards", shards, "--out", tmp_path / "one", *own(tally)).code == 0
