@@ -24,6 +24,7 @@ from stvg_lightning.prompting import (
     track_objects,
 )
 from stvg_lightning.prompting.detectors import GroundingDino, RtDetr, Yolo
+from stvg_lightning.prompting.detectors.grounding_dino import said_word
 from stvg_lightning.prompting.trackers import MetaSam2, TransformersSam2
 from stvg_lightning.prompting.trackers.meta_sam2 import LoadedMetaSam2
 from tests.small_trackers import meta_sam2, save_rt_detr, save_sam2
@@ -204,6 +205,27 @@ def test_grounding_dino_finds_what_its_words_name(frames: list[Frame]) -> None:
     found = choice.load("cpu")(frames[0])
     assert found and {d.category for d in found} <= {"circle", "red square"}
     assert all(0 <= d.confidence <= 1 for d in found) and max(d.box_xyxy[2] for d in found) > 2, "pixels, not shares"
+
+
+@pytest.mark.parametrize(
+    ("label", "words", "said"),
+    [
+        ("woman", ("man", "woman"), "woman"),
+        ("woman", ("man",), None),
+        ("carpet", ("car", "pet"), None),
+        ("dog person", ("dog", "person"), "person"),
+        ("cat dog", ("dog", "cat"), "dog"),
+        ("hot dog", ("dog", "hot dog"), "hot dog"),
+        ("hot cat dog", ("hot dog",), None),
+        ("Fire Truck", (" fire  truck ",), " fire  truck "),
+        ("t - shirt", ("shirt", "t-shirt"), "t-shirt"),
+        ("##board", ("board", "skateboard"), None),
+        ("", ("person",), None),
+        ("- .", ("person", "?"), None),
+    ],
+)
+def test_a_label_says_whole_words_the_longest_first(label: str, words: tuple[str, ...], said: str | None) -> None:
+    assert said_word(label, words) == said
 
 
 @pytest.mark.parametrize("words", [(), ("",), ("person", "a. b")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +72,22 @@ class _Loaded:
 
 
 def said_word(label: str, words: Sequence[str]) -> str | None:
-    """The first of the words that a box's label holds, which is made of pieces of the text; None where it holds none.
+    """The longest of the words that a box's label holds whole, of equal ones the first; None where it holds none.
+
+    Args:
+        label: pieces of the text, as the tokenizer puts them: `##` before a piece of a word whose beginning is missing,
+            blanks around hyphens.
+        words: each of one word or several, which must follow each other in the label.
 
     Example:
-        >>> said_word("dog person", ("person", "dog")), said_word("", ("person",))
-        ('person', None)
+        >>> said_word("dog person", ("dog", "person")), said_word("woman", ("man", "woman")), said_word("man", ("m",))
+        ('person', 'woman', None)
     """
-    return next((word for word in words if word.strip().lower() in label.lower()), None)
+    said = _between_blanks(label)
+    longest_first = sorted(words, key=len, reverse=True)
+    return next((word for word in longest_first if word.strip() and _between_blanks(word) in said), None)
+
+
+def _between_blanks(text: str) -> str:
+    """Its words and signs in lower case, a blank around each."""
+    return " ".join(("", *re.findall(r"#*\w+|[^\w\s]", text.lower()), ""))
