@@ -68,9 +68,10 @@ class Case:
     def names_the_target(self) -> bool | None:
         """Whether all objects that are meant are answered, and no other; None where ids say nothing of it.
 
-        Where no object overlaps what is meant, no answer in ids is right.
+        Where objects are known, and none overlaps what is meant, no answer in ids is right.
         """
-        if not self.answer.names_objects or not (self.truth.target_ids or self.truth.has_place):
+        can_be_judged = self.truth.target_ids or (self.truth.has_place and self.truth.tracks)
+        if not self.answer.names_objects or not can_be_judged:
             return None
         meant = meant_ids(self.truth)
         return bool(meant) and set(self.answer.object_ids) == set(meant)

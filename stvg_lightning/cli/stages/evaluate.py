@@ -99,8 +99,11 @@ def evaluation_row(example: Example, prediction: Prediction, rewards: WeightedSu
 
 
 def _with_object(truth: Truth) -> Truth:
-    """A truth that names an object, as rewards of ids ask: the one voted for, or a number that no object has."""
-    if truth.target_ids or not truth.has_place:
+    """A truth that names an object, as rewards of ids ask: the one voted for, or a number that no object has.
+
+    One without any object stays as it is: rewards of ids then say that these shards were never numbered.
+    """
+    if truth.target_ids or not truth.has_place or not truth.tracks:
         return truth
     return replace(truth, object_id=next(iter(meant_ids(truth)), NO_OBJECT))
 
