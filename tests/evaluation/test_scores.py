@@ -185,15 +185,16 @@ def said(span: tuple[float, float] | None = None, *object_ids: int) -> Answer:
 
 
 def test_a_target_without_a_number_is_voted_for() -> None:
-    """Where no object overlaps it, as where nothing was found, no id is right; boxes have none."""
+    """Where no object overlaps it no id is right; where no object is known nothing can be said, nor of boxes."""
 
     def is_right(answer: Answer, **fields: object) -> bool | None:
         return score_answer(answer, truth_of(object_id=None, **fields))["object_id_correct"]
 
     assert [is_right(said((4.0, 6.0), *ids)) for ids in ((3,), (4,), (3, 4), ())] == [True, False, False, False]
     late = {5: {frame: BOX for frame in range(80, 100)}}  # behind the true span
-    for tracks in ({}, {4: {}}, late, {1: {frame: (0.0, 40.0, 2.0, 42.0) for frame in range(100)}}):
+    for tracks in ({4: {}}, late, {1: {frame: (0.0, 40.0, 2.0, 42.0) for frame in range(100)}}):
         assert [is_right(said((4.0, 6.0), *ids), tracks=tracks) for ids in ((1,), (5,), ())] == [False] * 3
+    assert is_right(said((4.0, 6.0), 3), tracks={}) is None
     assert is_right(Answer("", (4.0, 6.0), boxes_xyxy={40: BOX}, names_objects=False)) is None
 
 
