@@ -12,10 +12,9 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from stvg_lightning.answers import Answer, AnswerLanguage, Coordinates, FrameBox, View, choice, id_span
+from stvg_lightning.answers import Answer, AnswerLanguage, Coordinates, FrameBox, choice, id_span
 from stvg_lightning.cli.binding import bind
 from stvg_lightning.cli.recipe import (
-    SOME_FRAMES,
     Recipe,
     SpatialChoice,
     bind_recipe,
@@ -24,6 +23,7 @@ from stvg_lightning.cli.recipe import (
     with_base,
 )
 from stvg_lightning.cli.scoring import Read, answer_of, reader_of
+from stvg_lightning.cli.stages.numbered import check_numbered
 from stvg_lightning.cli.stages.stage import BASE, Run
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.evaluation.guesses import ConstantGuess, GuessedSpan
@@ -270,14 +270,7 @@ def check_answerable(options: Namespace, truths: Iterable[Truth], protocols: Seq
             raise ValueError(f"--two-stage answers in boxes, and {masked[0]} scores masks")
         return
     shared = keys_of(options)
-    names_objects = shared.language.read("", View(shared.markers.kind, SOME_FRAMES)).names_objects
-    of_place = [truth for truth in truths if truth.task in ("stvg", "spatial")]
-    if shared.markers.draw and names_objects and of_place and not any(truth.tracks for truth in of_place):
-        raise ValueError(
-            f"{options.shards} holds no objects to number, and answers name them by number: number them first "
-            f"(stvg shards prompt --shards {options.shards} --out {options.shards}_numbered) and say "
-            f"--shards {options.shards}_numbered; or ask without numbers (--two-stage)"
-        )
+    check_numbered(shared.language, shared.markers, truths, options.shards)
 
 
 def check_options(options: Namespace) -> None:

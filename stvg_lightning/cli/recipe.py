@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from stvg_lightning.answers import AnswerLanguage, Frames, MarkerKind, View
+from stvg_lightning.answers import AnswerLanguage, MarkerKind, View
 from stvg_lightning.cli.binding import RecipeError, bind
+from stvg_lightning.cli.stages.numbered import SOME_FRAMES
 from stvg_lightning.cli.stages.stage import BASE, OWN, Stage
 from stvg_lightning.data.clips import ClipSampling
 from stvg_lightning.data.shards.manifest import MANIFEST_NAME, load_manifest
@@ -32,9 +33,6 @@ MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
 DETECTOR_KEYS = {"detector", "discriminator"}
 """Keys of stages that name a detector: `own`, `base`, a stage, a folder or a hub name."""
-
-SOME_FRAMES = Frames((0, 1), 64, 48, 64, 48, fps=2.0, num_frames=2)
-"""A view for languages that read nothing without one."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stvg_lightning.answers import Frames, View
+from stvg_lightning.cli.stages.numbered import check_numbered
 from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows, prepared_batches
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
 from stvg_lightning.cli.stages.training import OWN, discriminator_of, preparation_of
@@ -34,8 +34,6 @@ LOCATED = "located_boxes_xyxy"
 """A row's key for the boxes that a spatial grounding module found: frame -> box, in the frames that it read."""
 
 NO_OBJECT = 0  # object ids start at 1
-ONE_FRAME = Frames((0,), 64, 48, 64, 48, fps=1.0, num_frames=1)
-"""A view for languages that read nothing without one."""
 SHOWN_METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5", "id_accuracy", "unreadable")
 
 
@@ -62,24 +60,13 @@ class Evaluate:
 
     def __call__(self, run: Run, folder: Path) -> None:
         samples = ShardFolder(run.path(self.shards))
-        self._check_numbered(run, samples)
+        if run.recipe.spatial is None:
+            truths = (samples.truth(index) for index in range(len(samples)))
+            check_numbered(run.recipe.answer, run.recipe.markers, truths, samples.directory)
         rows = {name: self._rows(run, name, samples, folder / f"{name}.jsonl") for name in self.models}
         (folder / "scores.json").write_text(json.dumps(summarise_models(rows, seed=run.recipe.seed), indent=2) + "\n")
         write_summary(run)
         Console().print(results_table(json.loads((folder / "scores.json").read_text())))
-
-    def _check_numbered(self, run: Run, samples: ShardFolder) -> None:
-        """Refuse to ask for objects by numbers where none are known in any video.
-
-        Raises:
-            ValueError: shards whose objects were never numbered.
-        """
-        nothing = run.recipe.answer.read("", View(run.recipe.markers.kind, ONE_FRAME))
-        if not run.recipe.markers.draw or not nothing.names_objects or run.recipe.spatial is not None:
-            return
-        truths = [truth for truth in (samples.truth(index) for index in range(len(samples))) if truth.has_place]
-        if truths and not any(truth.tracks for truth in truths):
-            raise ValueError(f"{samples.directory} holds no objects to number: stvg shards prompt numbers them")
 
     def _rows(self, run: Run, name: str, samples: ShardFolder, file: Path) -> list[Row]:
         return completed_rows(file, samples, partial(self._new_rows, run, name, samples))
