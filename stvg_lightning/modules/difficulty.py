@@ -6,13 +6,14 @@ Estimates begin with those that a stage made, and are refreshed from the rollout
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stvg_lightning.data.difficulty import Difficulty, DifficultyControl, difficulty_of
+from stvg_lightning.data.difficulty_epochs import Distribution, distribution_of
 from stvg_lightning.rewards import RewardedAnswer, WeightedSum
 
 BATCHES_AHEAD = 2
@@ -49,6 +50,9 @@ class DifficultySampler:
         ids: number of a sample in the shards -> its id; one without an estimate is never chosen.
         seed: of the draw.
 
+    Attributes:
+        before_epochs: the difficulties that each epoch so far began with.
+
     Raises:
         ValueError: too many samples without an estimate: these are of other shards.
     """
@@ -64,6 +68,7 @@ class DifficultySampler:
         self.control, self.seed = control, seed
         self.index_of = {id_: index for index, id_ in ids.items() if id_ in estimates}
         self.estimates = {id_: estimates[id_] for id_ in self.index_of}
+        self.before_epochs: list[Distribution] = []
         self._notes: list[tuple[int, dict[str, Difficulty]]] = []
         self._chosen: dict[int, list[str]] = {}
 
@@ -88,6 +93,7 @@ class DifficultySampler:
                 self.estimates.update(found)
             self._chosen[epoch] = self.control.choose(self.estimates, self.seed, epoch)
             self._chosen.pop(epoch - 2, None)
+            self.before_epochs.append(distribution_of(self.estimates, self._chosen[epoch]))
         return np.array([self.index_of[id_] for id_ in self._chosen[epoch]], dtype=np.int64)
 
     def known(self) -> dict[str, Difficulty]:
@@ -103,12 +109,14 @@ class DifficultySampler:
             "estimates": {id_: _packed(difficulty) for id_, difficulty in self.estimates.items()},
             "notes": [(number, {i: _packed(d) for i, d in found.items()}) for number, found in self._notes],
             "chosen": {epoch: list(ids) for epoch, ids in self._chosen.items()},
+            "before_epochs": [asdict(each) for each in self.before_epochs],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.estimates = {id_: Difficulty(*values) for id_, values in state["estimates"].items()}
         self._notes = [(number, {i: Difficulty(*v) for i, v in found.items()}) for number, found in state["notes"]]
         self._chosen = {epoch: list(ids) for epoch, ids in state["chosen"].items()}
+        self.before_epochs = [Distribution(**each) for each in state["before_epochs"]]
 
 
 def group_difficulties(

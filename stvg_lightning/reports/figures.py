@@ -20,6 +20,7 @@ INK = "#010203"
 
 LINE_COLORS = ("#3b82f6", "#f08c00", "#16a34a", "#e0218a", "#8b5cf6", "#14b8a6", "#a8763e", "#8b93a1")
 VERDICT_COLORS = {"gain": "#16a34a", "loss": "#dc4c3e", "chance": "#8b93a1"}
+HISTOGRAM_COLORS = ("#3b82f6", "#c3c9d1", "#8b93a1")
 FONT_POINTS = 9
 MOST_POINTS = 250
 """Points drawn of one curve; longer ones are thinned evenly, so that the page stays small."""
@@ -88,6 +89,26 @@ def forest_svg(entries: Mapping[str, Mapping[str, Any]], verdicts: Sequence[str]
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_xlim(*forest_limits(list(entries.values())))
     axes.set_xlabel("percentage points", color=INK, fontsize=FONT_POINTS)
+    return _svg(figure, id_prefix)
+
+
+def histogram_svg(counts: Mapping[str, Sequence[int]], highest: int, id_prefix: str) -> str:
+    """Counts of each tenth from 0 to 1, stacked on each other.
+
+    Args:
+        counts: name -> count of each tenth, in the order of `HISTOGRAM_COLORS`.
+        highest: the end of the vertical axis, so that figures beside each other can be compared.
+        id_prefix: what the ids inside the SVG begin with; unique on the page.
+    """
+    figure, axes = _figure(height_inches=1.7)
+    bottom = np.zeros(len(next(iter(counts.values()))))
+    left = np.arange(len(bottom)) / len(bottom)
+    for of_name, color in zip(counts.values(), HISTOGRAM_COLORS, strict=True):
+        axes.bar(left, of_name, 0.9 / len(bottom), bottom, align="edge", color=color, linewidth=0)
+        bottom += of_name
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.05 * highest)
     return _svg(figure, id_prefix)
 
 

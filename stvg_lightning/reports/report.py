@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from stvg_lightning.data.difficulty_epochs import Distribution
 from stvg_lightning.reports import figures
 from stvg_lightning.reports.curves import Curve, Panel, finite, panels_of
 from stvg_lightning.reports.drawing import PREDICTED_COLOR, TRUE_COLOR
@@ -28,6 +29,7 @@ from stvg_lightning.reports.results import (
 from stvg_lightning.tubes.files import replacing
 
 TEMPLATE_NAME = "report.html.j2"
+DIFFICULTY_WORDS = {"chosen": "trained on", "left_out": "left out", "alike": "left out, all answers alike"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ReportInputs:
             (reward -> value or None) and `total` besides its scores.
         curves: stage -> metric -> `(step, value)` pairs; a stage without curves may be left out.
         gallery: what to show, in this order.
+        difficulty: stage that chose its questions by difficulty -> how hard they were, each moment with its title.
         versions: package -> version.
     """
 
@@ -51,6 +54,7 @@ class ReportInputs:
     rows: Mapping[str, Rows]
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     gallery: Sequence[GalleryItem] = ()
+    difficulty: Mapping[str, Sequence[tuple[str, Distribution]]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,6 +66,15 @@ class DrawnPanel:
     caption: str
     svg: Markup
     legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DrawnDistribution:
+    """How hard a stage's questions were at one moment: a title, a figure, and its figures in words."""
+
+    title: str
+    svg: Markup
+    words: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,8 @@ def render_report(inputs: ReportInputs) -> str:
         table=headline_table(inputs.summary),
         comparisons=_drawn_comparisons(inputs.summary),
         stages=_drawn_stages(inputs.curves),
+        difficulty=_drawn_difficulty(inputs.difficulty),
+        equal_groups=equal_groups(inputs.curves),
         gallery=[_drawn_item(item, inputs.rows) for item in inputs.gallery],
         cases=[case for case in CASES if any(item.case == case for item in inputs.gallery)],
         recipe_text=inputs.recipe_text,
@@ -123,6 +138,7 @@ def render_report(inputs: ReportInputs) -> str:
         seconds=[(stage, duration_words(spent), 100 * spent / longest) for stage, spent in seconds.items()],
         total_time=duration_words(sum(seconds.values(), 0.0)),
         colors={"true": TRUE_COLOR, "predicted": PREDICTED_COLOR, **figures.VERDICT_COLORS},
+        difficulty_legend=tuple(zip(DIFFICULTY_WORDS.values(), figures.HISTOGRAM_COLORS, strict=True)),
     )
 
 
@@ -146,6 +162,36 @@ def _drawn_stages(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, 
             count += len(panels)
         if groups:
             stages.append((model_name(stage), groups))
+    return stages
+
+
+def equal_groups(curves: Mapping[str, Mapping[str, Curve]]) -> list[tuple[str, float]]:
+    """Stages that sample groups, with the share of their groups, over all steps, whose rewards were all equal.
+
+    Example:
+        >>> equal_groups({"grpo": {"rollout/equal_groups": [(0, 0.5), (1, 0.0)]}})
+        [('GRPO', 0.25)]
+    """
+    shares = {stage: [value for _, value in finite(of.get("rollout/equal_groups", ()))] for stage, of in curves.items()}
+    return [(model_name(stage), sum(values) / len(values)) for stage, values in shares.items() if values]
+
+
+def _drawn_difficulty(
+    difficulty: Mapping[str, Sequence[tuple[str, Distribution]]],
+) -> list[tuple[str, list[DrawnDistribution]]]:
+    stages = []
+    for stage_index, (stage, moments) in enumerate(difficulty.items()):
+        counts = [asdict(distribution) for _, distribution in moments]
+        highest = max((sum(tenth) for of in counts for tenth in zip(*of.values())), default=0) or 1
+        drawn = []
+        for index, (title, distribution) in enumerate(moments):
+            svg = figures.histogram_svg(counts[index], highest, f"difficulty-{stage_index}-{index}")
+            totals = {words: sum(counts[index][kind]) for kind, words in DIFFICULTY_WORDS.items()}
+            words = ", ".join(f"{number} {kind}" for kind, number in totals.items() if number)
+            if not totals[DIFFICULTY_WORDS["chosen"]]:
+                words = f"{distribution.num_questions} questions"
+            drawn.append(DrawnDistribution(title, Markup(svg), words))
+        stages.append((model_name(stage), drawn))
     return stages
 
 

@@ -13,6 +13,7 @@ from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.cli.stages import EstimateDifficulty
 from stvg_lightning.cli.stages.stage import Run
 from stvg_lightning.data.difficulty import read_difficulties
+from stvg_lightning.data.difficulty_epochs import EPOCHS_FILE, distribution_of, read_epochs
 from stvg_lightning.rollouts.rollouts import Sampling
 
 CONTROLLED = """
@@ -32,8 +33,7 @@ stages:
       estimates: run/estimate/difficulty.jsonl
       reward: own
       control: {up_to: 1.0, least_spread: 0.0, num_questions: 4}
-  evaluate: null
-  report: null
+  evaluate: {models: [base, grpo]}
 """
 
 
@@ -69,6 +69,12 @@ def test_a_run_estimates_and_trains_on_what_was_chosen(run_folder: Path) -> None
     for id_, values in last.items():
         assert after[id_].mean == pytest.approx(sum(values) / 3, abs=1e-9)
     assert all(after[id_] == before[id_] for id_ in before if id_ not in trained)
+    moments = read_epochs(run_folder / "grpo" / EPOCHS_FILE)
+    assert next(title for title, _ in moments) == "Before epoch 1" and moments[-1][0] == "After the last step"
+    assert moments[0][1].num_questions == 8 and moments[-1][1] == distribution_of(after)
+    assert sum(moments[0][1].chosen) == min(4, sum(each.mean > 0 for each in before.values()))
+    page = (run_folder / "report.html").read_text()
+    assert 'id="difficulty"' in page and "Before epoch 1" in page and 'url(#difficulty-0-0-' in page
 
 
 LATE = """
@@ -112,7 +118,8 @@ def test_a_reward_that_needs_a_discriminator_is_refused(
 def test_wrong_estimates_are_told_at_once(recipe: tuple[Path, ...], run_folder: Path, stvg: Any) -> None:
     copied = run_folder.parent / "copied"
     shutil.copytree(run_folder, copied)
-    shutil.rmtree(copied / "grpo")
+    for stage in ("grpo", "evaluate", "report"):
+        shutil.rmtree(copied / stage)
     lines = (copied / "estimate" / "difficulty.jsonl").read_text().splitlines(keepends=True)
     (copied / "estimate" / "difficulty.jsonl").write_text("".join(lines[:4]))
     assert "4 of 8 samples have no difficulty estimate" in stvg("run", *recipe, "name=copied").message

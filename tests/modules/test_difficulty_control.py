@@ -70,6 +70,18 @@ def test_a_restored_sampler_goes_on_as_if_nothing_had_been() -> None:
     assert restored.choose(0, 0).tolist() == first
     assert restored.choose(1, 10).tolist() == whole.choose(1, 10).tolist()
     assert restored.known() == whole.known()
+    assert restored.before_epochs == whole.before_epochs and len(whole.before_epochs) == 2
+
+
+def test_each_epoch_tells_what_it_began_with_once() -> None:
+    sampler = sampler_of(all_as(EASY, q2=FIT, q5=FIT, q7=HARD))
+    sampler.choose(0, 0)
+    sampler.note(0, {"q2": EASY, "q7": FIT})
+    sampler.choose(0, 0)  # asked again, as after a restart
+    sampler.choose(1, 1 + BATCHES_AHEAD)
+    first, second = sampler.before_epochs
+    assert (first.chosen[4], first.left_out[9], first.alike[0], first.num_questions) == (2, 7, 1, 10)
+    assert (second.chosen[4], second.left_out[9], second.alike[0], second.num_questions) == (2, 8, 0, 10)
 
 
 def test_estimates_of_other_shards_are_refused_and_a_few_may_be_missing() -> None:

@@ -10,9 +10,11 @@ from html.parser import HTMLParser
 import matplotlib
 import pytest
 
+from stvg_lightning.data.difficulty import Difficulty
+from stvg_lightning.data.difficulty_epochs import distribution_of
 from stvg_lightning.data.video import decode_frames, probe_video
 from stvg_lightning.reports import ReportInputs, render_report, write_report
-from tests.reports.examples import HOSTILE, example_inputs, samples
+from tests.reports.examples import HOSTILE, curves, example_inputs, samples
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -81,6 +83,20 @@ def test_every_completion_stands_there_word_for_word_and_does_nothing(page, inpu
         assert text in page.pre
     assert page.pre[-1] == inputs.recipe_text
     assert "Quickstart <1>" in page.texts and "mine/<odd> name" in page.texts
+
+
+def test_difficulty_is_drawn_before_each_epoch_and_after(inputs):
+    estimates = {f"q{number}": Difficulty(number / 20, 0.1 * (number % 2), 8) for number in range(20)}
+    before, after = distribution_of(estimates, ["q3", "q5"]), distribution_of(estimates)
+    moments = [("Before epoch 1", before), ("After the last step", after)]
+    page = Page(render_report(replace(inputs, difficulty={"grpo": moments})))
+    text = " ".join(page.texts)
+    assert "2 trained on, 8 left out, 10 left out, all answers alike." in text and "20 questions." in text
+    _, values = zip(*curves()["grpo"]["rollout/equal_groups"])
+    assert f"GRPO {100 * sum(values) / len(values):.1f} %" in text
+    bars = [attributes for attributes in page.attributes("path") if "fill: #3b82f6" in attributes.get("style", "")]
+    assert len(bars) >= 2 and "#difficulty" in {a.get("href") for a in page.attributes("a")}
+    assert 'id="difficulty"' not in render_report(inputs)
 
 
 def test_thoughts_and_answers_are_told_apart(html):

@@ -14,13 +14,13 @@ from stvg_lightning.cli.stages.groups import AnsweredGroups
 from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows
 from stvg_lightning.cli.stages.stage import BASE, Run
 from stvg_lightning.data.difficulty import Difficulty, write_difficulties
+from stvg_lightning.data.difficulty_epochs import NUM_TENTHS, tenth_of
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.modules.difficulty import group_difficulties
 from stvg_lightning.rewards import RewardContext
 from stvg_lightning.rollouts.rollouts import Sampling
 
 DIFFICULTY_FILE = "difficulty.jsonl"
-NUM_BINS = 10
 BAR_LENGTH = 40
 
 
@@ -92,11 +92,11 @@ def difficulty_table(estimates: Sequence[Difficulty]) -> Table:
     table.add_column("questions", justify="right")
     table.add_column("without spread", justify="right")
     table.add_column("")
-    places = [min(int(each.mean * NUM_BINS), NUM_BINS - 1) for each in estimates]
-    most = max(places.count(place) for place in range(NUM_BINS))
-    for place in range(NUM_BINS):
-        found = [each for each, own in zip(estimates, places) if own == place]
+    tenths = [tenth_of(each.mean) for each in estimates]
+    most = max(tenths.count(tenth) for tenth in range(NUM_TENTHS))
+    for tenth in range(NUM_TENTHS):
+        found = [each for each, own in zip(estimates, tenths) if own == tenth]
         alike = sum(each.spread == 0 for each in found)
         bar = "█" * round(BAR_LENGTH * len(found) / max(most, 1))
-        table.add_row(f"{place / NUM_BINS:.1f}", str(len(found)), str(alike), bar)
+        table.add_row(f"{tenth / NUM_TENTHS:.1f}", str(len(found)), str(alike), bar)
     return table

@@ -11,6 +11,7 @@ from stvg_lightning.answers import Answer
 from stvg_lightning.cli.stages.evaluate import LOCATED, Evaluate, write_summary
 from stvg_lightning.cli.stages.rows import Row, read_rows
 from stvg_lightning.cli.stages.stage import Run
+from stvg_lightning.data.difficulty_epochs import EPOCHS_FILE, read_epochs
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.models.adapters import load_trained_encoder
@@ -63,6 +64,11 @@ def write_run_report(run: Run, gallery: int = 16) -> Path:
         rows=rows,
         curves=curves,
         gallery=_gallery(run, evaluation, rows, gallery),
+        difficulty={
+            stage: read_epochs(run.folder / stage / EPOCHS_FILE)
+            for stage in run.recipe.stages
+            if (run.folder / stage / EPOCHS_FILE).is_file()
+        },
         versions=json.loads((run.folder / "versions.json").read_text()),
     )
     write_report(inputs, run.folder / REPORT_FILE)

@@ -10,6 +10,7 @@ import torch
 
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, OWN, Run, stage_seconds
 from stvg_lightning.data.difficulty import read_difficulties, write_difficulties
+from stvg_lightning.data.difficulty_epochs import EPOCHS_FILE, distribution_of, write_epochs
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.models.adapters import (
     SPATIAL_FOLDER,
@@ -229,7 +230,9 @@ class GroupRelativePolicyOptimization:
         if trainer.is_global_zero:
             save_adapted(adapted, folder / "model", run.model(self.start))
             if sampler is not None:
-                write_difficulties(folder / "difficulty.jsonl", sampler.known())
+                known = sampler.known()
+                write_difficulties(folder / "difficulty.jsonl", known)
+                write_epochs(folder / EPOCHS_FILE, sampler.before_epochs, distribution_of(known))
 
     def _sampler(self, run: Run) -> DifficultySampler | None:
         """What chooses the questions of each epoch; None where all are taken.
