@@ -74,7 +74,7 @@ def test_a_run_estimates_and_trains_on_what_was_chosen(run_folder: Path) -> None
     assert moments[0][1].num_questions == 8 and moments[-1][1] == distribution_of(after)
     assert sum(moments[0][1].chosen) == min(4, sum(each.mean > 0 for each in before.values()))
     page = (run_folder / "report.html").read_text()
-    assert 'id="difficulty"' in page and "Before epoch 1" in page and 'url(#difficulty-0-0-' in page
+    assert 'id="difficulty"' in page and "Before epoch 1" in page and "url(#difficulty-0-0-" in page
 
 
 LATE = """
