@@ -6,7 +6,7 @@ video features and the same support of tokens, so that their log-probabilities c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,6 +43,24 @@ class VideoFeatures:
     def select(self, videos: slice) -> VideoFeatures:
         """The features of some neighbouring videos."""
         return VideoFeatures(self.tokens[videos], tuple(level[videos] for level in self.deepstack))
+
+    def reordered(self, orders: Sequence[Int[Tensor, " steps"]]) -> VideoFeatures:
+        """The features of each video with its steps of time in another order.
+
+        Towers look at each step by itself, so these are the features of the video whose frames, a step's together,
+        were shown in that order.
+
+        Args:
+            orders: of each video's steps of time; all steps of a video make as many tokens.
+        """
+        levels = [
+            tuple(
+                tokens.unflatten(0, (len(order), -1))[order].flatten(0, 1)
+                for tokens, order in zip(level, orders, strict=True)
+            )
+            for level in (self.tokens, *self.deepstack)
+        ]
+        return VideoFeatures(levels[0], tuple(levels[1:]))
 
 
 @dataclass(frozen=True)

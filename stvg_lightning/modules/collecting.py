@@ -10,7 +10,7 @@ What a step is cut into:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 
@@ -33,6 +33,9 @@ from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
 from stvg_lightning.tubes import Tube
+
+SHUFFLED_SEED = 500_000_000
+"""Added to the seed where shuffled frames are asked about, so that those answers have a noise of their own."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,16 @@ class Collector:
         before = {"decode": batch.decode_seconds, "vision": perf_counter() - started}
         rollouts = self.roll_out(batch, features)
         started = perf_counter()
+        shuffled = self.answer_shuffled(batch, features) if self.rewards.needs_shuffled else None
+        if shuffled is not None:
+            before["shuffled"] = perf_counter() - started
+        started = perf_counter()
         answers = [
             [self.preparation.read(text, truth) for text in rollouts.texts[first : first + self.group_size]]
             for first, truth in zip(range(0, len(rollouts.texts), self.group_size), batch.truths, strict=True)
         ]
         tubes = self.locate(batch, answers, features)
-        rewarded = self.reward(batch, rollouts, answers, tubes, step, progress)
+        rewarded = self.reward(batch, rollouts, answers, tubes, shuffled, RewardContext(step, progress))
         spent = {"reward": perf_counter() - started}
         cost: dict[str, float] = {}
         if self.discriminator is not None:
@@ -190,6 +197,25 @@ class Collector:
         sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
         return sampler.sample(batch.prompts, features, self.group_size, self.sampling, batch.sampling_seeds(self.seed))
 
+    def answer_shuffled(self, batch: GroundingBatch, features: VideoFeatures) -> list[tuple[Answer, ...]]:
+        """Answers to each question about its video with the steps of time shuffled, half a group of them (T-GRPO).
+
+        Video-R1 shuffles single frames before they are merged into steps; here those of a step stay together, which
+        costs no further pass through the tower.
+        """
+        seeds = batch.sampling_seeds(self.seed + SHUFFLED_SEED)
+        orders = [
+            torch.randperm(steps, generator=torch.Generator().manual_seed(seed)).to(batch.prompts.input_ids.device)
+            for steps, seed in zip(batch.prompts.grid_thw[:, 0].tolist(), seeds, strict=True)
+        ]
+        sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
+        size = max(self.group_size // 2, 1)
+        texts = sampler.sample(batch.prompts, features.reordered(orders), size, self.sampling, seeds).texts
+        return [
+            tuple(self.preparation.read(text, truth) for text in texts[first : first + size])
+            for first, truth in zip(range(0, len(texts), size), batch.truths, strict=True)
+        ]
+
     def locate(
         self, batch: GroundingBatch, answers: Sequence[list[Answer]], features: VideoFeatures
     ) -> list[list[Tube | None] | None]:
@@ -207,16 +233,21 @@ class Collector:
         rollouts: Rollouts,
         answers: Sequence[list[Answer]],
         tubes: Sequence[list[Tube | None] | None],
-        step: int,
-        progress: float,
+        shuffled: Sequence[tuple[Answer, ...]] | None,
+        context: RewardContext,
     ) -> list[RewardedAnswer]:
-        """The rewards of all completions, group by group (STVG-R1, equation 6)."""
+        """The rewards of all completions, group by group (STVG-R1, equation 6); `context` tells how far training is."""
         lengths = rollouts.lengths_tokens.tolist()
         rewarded: list[RewardedAnswer] = []
         for question, (group, truth) in enumerate(zip(answers, batch.truths, strict=True)):
-            written = tuple(lengths[question * self.group_size : (question + 1) * self.group_size])
-            context = RewardContext(step, progress, written, batch.marked_seconds[question], tubes[question])
-            rewarded += self.rewards.score(group, truth, context)
+            known = replace(
+                context,
+                completion_tokens=tuple(lengths[question * self.group_size : (question + 1) * self.group_size]),
+                marked_seconds=batch.marked_seconds[question],
+                discriminator_boxes=tubes[question],
+                shuffled_answers=None if shuffled is None else shuffled[question],
+            )
+            rewarded += self.rewards.score(group, truth, known)
         return rewarded
 
 

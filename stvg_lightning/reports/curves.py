@@ -19,7 +19,7 @@ GROUPS: dict[str, str] = {
     "seconds": "Time",
 }
 OTHER_GROUP = "Other measures"
-PHASES = ("decode", "vision", "prefill", "generate", "reward", "update")
+PHASES = ("decode", "vision", "prefill", "generate", "shuffled", "reward", "update")
 NOT_CURVES = ("epoch", "step")
 SPREAD = "_spread"
 

@@ -26,6 +26,7 @@ from stvg_lightning.rewards.length_bonus import LengthBonus
 from stvg_lightning.rewards.loading import load_object, load_term
 from stvg_lightning.rewards.object_id import ObjectId
 from stvg_lightning.rewards.on_tasks import OnTasks
+from stvg_lightning.rewards.order_bonus import OrderBonus
 from stvg_lightning.rewards.overlong import OverlongPenalty
 from stvg_lightning.rewards.segment_match import segment_match
 from stvg_lightning.rewards.temporal_iou import temporal_iou
@@ -44,6 +45,7 @@ __all__ = [
     "LengthBonus",
     "ObjectId",
     "OnTasks",
+    "OrderBonus",
     "OverlongPenalty",
     "RewardContext",
     "RewardError",

@@ -31,6 +31,7 @@ class RewardContext:
         completion_tokens: length of each answer in tokens.
         marked_seconds: object id -> times in seconds of the sampled frames in which its label was drawn.
         discriminator_boxes: for each answer the frame -> box of a spatial module, or None.
+        shuffled_answers: answers to the same question about the video with its frames shuffled.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class RewardContext:
     completion_tokens: tuple[int, ...] | None = None
     marked_seconds: Mapping[int, Sequence[float]] | None = None
     discriminator_boxes: Sequence[Tube | None] | None = None
+    shuffled_answers: tuple[Answer, ...] | None = None
 
     def of_answer(self, index: int) -> RewardContext:
         """The context of one answer of the group: fields that hold an entry per answer keep its own only."""
@@ -64,6 +66,7 @@ class RewardTerm(Protocol):
     - `needs`: dotted fields of `Answer` that a language fills whatever was said; others are refused with the recipe.
     - `needs_markers`: whether it can be earned only where labels are drawn.
     - `needs_discriminator`: whether it looks at `context.discriminator_boxes`, so that a discriminator runs.
+    - `needs_shuffled`: whether it looks at `context.shuffled_answers`, so that a training asks for them.
     - `notes(answer, truth)`: name -> number, always of the same names, of which trainings log the means.
     """
 
@@ -275,6 +278,11 @@ class WeightedSum:
     def needs_discriminator(self) -> bool:
         """Whether some term looks at a spatial discriminator's boxes."""
         return any(getattr(term, "needs_discriminator", False) for term, _ in self.terms.values())
+
+    @property
+    def needs_shuffled(self) -> bool:
+        """Whether some term compares with answers to shuffled frames."""
+        return any(getattr(term, "needs_shuffled", False) for term, _ in self.terms.values())
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""
