@@ -14,11 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.forward import Completions, VideoFeatures, chosen_statistics, language_states
-from stvg_lightning.models.group_prompts import DecodingPrompts, LearningPrompt, owed_by
+from stvg_lightning.models.group_prompts import LearningPrompt, owed_by
 from stvg_lightning.models.group_rows import (
     GroupRow,
     GroupSpan,
+    PromptsBefore,
     RowLayout,
     group_row,
     predicting_places,
@@ -169,26 +171,24 @@ def prefill(model: PreTrainedModel, batch: PromptBatch, features: VideoFeatures,
 def decode_step(
     model: PreTrainedModel,
     token_ids: Int[Tensor, " rows"],
-    last_positions: Int[Tensor, "3 rows"],
-    prompts: DecodingPrompts,
+    positions: Int[Tensor, "3 rows"],
+    prompts: PromptsBefore,
 ) -> Float[Tensor, "rows width"]:
     """Read one more token of every completion that is still being written.
 
     Args:
         model: the vision-language model.
         token_ids: rows in the order of the prompts.
-        last_positions: of the last token of each row's prompt.
+        positions: of those tokens.
         prompts: what was read before; the new tokens are written into it.
 
     Returns:
         What predicts each completion's next token.
     """
-    positions = (last_positions + 1 + prompts.step)[:, None]
     layout = RowLayout((GroupSpan(0, 0, (1,) * len(token_ids)),), before=prompts)
-    row = GroupRow(token_ids[None], positions, layout, torch.arange(len(token_ids))[:, None])
-    states = _read(model, row)
-    prompts.step += 1
-    return states
+    mask = row_mask(layout, token_ids.device)
+    states = language_states(model, token_ids[None], positions[:, None], attention_mask=mask, row_layout=layout)
+    return states[0]
 
 
 def _read(

@@ -8,7 +8,7 @@ What runs where, while a model learns:
 - a part of a group whose prompt was read before: the completions alone, by `prefix_attention`: on the CPU as two
   unmasked parts, on a GPU and elsewhere under a mask over both.
 
-While completions are written, `DecodingPrompts` attends.
+While completions are written, `DecodingPrompts` or `FixedPrompts` attends.
 """
 
 from __future__ import annotations

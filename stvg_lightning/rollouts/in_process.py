@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from stvg_lightning.models.decoding import Decoder, decoder_of, decoding_of
 from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs
-from stvg_lightning.models.group_forward import Prefill, decode_step, parts_of, prefill
+from stvg_lightning.models.group_forward import parts_of, prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
@@ -68,33 +69,31 @@ class InProcessSampler:
     ) -> Rollouts:
         network = self.model.network
         noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
+        decoding = decoding_of(sampling.decoding, network)
         started = perf_counter()
         # In training mode layers whose activations are recomputed refuse the cache.
         with torch.no_grad(), evaluation_mode(network):
             read = prefill(network, prompts, features, group_size)
             prefill_seconds = perf_counter() - started
-            token_ids, log_probs, finished = self._decode(prompts, read, group_size, sampling, noise)
+            last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
+            decoder = decoder_of(decoding, network, read.prompts, last_positions, sampling.max_new_tokens - 1)
+            hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
+            token_ids, log_probs, finished = self._decode(hidden, decoder, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
         generate_seconds = perf_counter() - started - prefill_seconds
-        return replace(rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds})
+        return replace(rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds}, decoding=decoding)
 
     def _decode(
-        self,
-        prompts: PromptBatch,
-        read: Prefill,
-        group_size: int,
-        sampling: Sampling,
-        noise: _GroupNoise,
+        self, hidden: Float[Tensor, "rows width"], decoder: Decoder, sampling: Sampling, noise: _GroupNoise
     ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
         """Token after token of every completion: their ids, their log-probabilities, and which have ended.
 
-        A completion that has ended leaves the batch; what is left costs what it would cost alone.
+        A completion that has ended leaves the batch.
         """
-        network, num_rows = self.model.network, prompts.num_prompts * group_size
-        hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
-        last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
-        token_ids = prompts.input_ids.new_full((num_rows, sampling.max_new_tokens), self.model.pad_token_id)
-        log_probs = torch.zeros(token_ids.shape, device=hidden.device)
+        network, num_rows = self.model.network, len(hidden)
+        shape = (num_rows, sampling.max_new_tokens)
+        token_ids = torch.full(shape, self.model.pad_token_id, device=hidden.device)
+        log_probs = torch.zeros(shape, device=hidden.device)
         writing = torch.arange(num_rows, device=hidden.device)
         for step in range(sampling.max_new_tokens):
             chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise, writing)
@@ -104,8 +103,8 @@ class InProcessSampler:
             if step + 1 == sampling.max_new_tokens or not len(writing):
                 break
             if len(writing) < len(goes_on):
-                read.prompts.keep(goes_on)
-            hidden = decode_step(network, chosen[goes_on], last_positions[:, writing], read.prompts)
+                decoder.keep(goes_on)
+            hidden = decoder.read(chosen[goes_on])
         finished = torch.ones(num_rows, dtype=torch.bool, device=hidden.device).index_fill(0, writing, False)
         return token_ids[:, : step + 1], log_probs[:, : step + 1], finished
 

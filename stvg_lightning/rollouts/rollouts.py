@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from stvg_lightning.models.decoding import DECODINGS, Decoding
 from stvg_lightning.models.forward import Completions
+from stvg_lightning.tubes.choices import check_choice
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,21 @@ class Sampling:
     Attributes:
         max_new_tokens: a completion that has not ended by then is cut off and counted as truncated.
         temperature: divides the logits; 0 takes the likeliest token.
+        decoding: how tokens are written one after the other; the results are the same. `graphs`: each step is recorded
+            and replayed as a CUDA graph, in tables of a few fixed shapes; `fixed`: those shapes without a recording;
+            `plain`: shapes that follow what is left; `auto`: `graphs` on one NVIDIA GPU, else `plain`.
     """
 
     max_new_tokens: int = 1024
     temperature: float = 1.0
+    decoding: Decoding = "auto"
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
         if self.temperature < 0:
             raise ValueError(f"temperature must be at least 0, not {self.temperature}")
+        check_choice("decoding", self.decoding, DECODINGS)
 
 
 GREEDY = Sampling(max_new_tokens=1024, temperature=0.0)
@@ -41,6 +48,7 @@ class Rollouts:
 
     `log_probs` are those of the policy that sampled, at the sampling temperature (1 where it is 0).
     `seconds` is the time spent in `prefill`, reading the prompts, and in `generate`, writing the completions.
+    `decoding` tells how they were written: `plain`, `fixed` or `graphs`.
     """
 
     token_ids: Int[Tensor, "rows tokens"]
@@ -50,6 +58,7 @@ class Rollouts:
     truncated: Bool[Tensor, " rows"]
     group_size: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    decoding: str = "plain"
 
     @property
     def completions(self) -> Completions:
@@ -70,6 +79,7 @@ class Rollouts:
             self.truncated[rows],
             self.group_size,
             self.seconds,
+            self.decoding,
         )
 
 
@@ -91,6 +101,7 @@ def joined(parts: Sequence[Rollouts], pad_token_id: int) -> Rollouts:
         torch.cat([part.truncated for part in parts]),
         parts[0].group_size,
         {phase: sum(part.seconds[phase] for part in parts) for phase in parts[0].seconds},
+        parts[0].decoding,
     )
 
 

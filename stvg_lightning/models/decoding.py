@@ -1,0 +1,215 @@
+"""Completions written token after token, in three ways that give the same.
+
+- `plain`: tables grow with what is written, and completions that have ended leave at once.
+- `fixed`: tables of a few fixed shapes (`fixed_prompts`), as a recording needs them, without one.
+- `graphs`: those of `fixed` on an NVIDIA GPU, where each shape's step is recorded as a CUDA graph and replayed. Without
+  it the hundreds of small kernels of a step take longer to start than to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stvg_lightning.models.decoding_prompts import DecodingPrompts
+from stvg_lightning.models.fixed_prompts import LEAST_WRITTEN_TOKENS, FixedPrompts, FixedShape, bucket
+from stvg_lightning.models.group_forward import decode_step
+from stvg_lightning.tubes.choices import check_choice
+
+Decoding = Literal["auto", "plain", "fixed", "graphs"]
+DECODINGS: tuple[Decoding, ...] = ("auto", "plain", "fixed", "graphs")
+Step = Callable[[], Tensor]
+Recorder = Callable[[Step], Step]
+"""Runs a step and gives what repeats it on the same places of memory; both give the same tensor."""
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Reads completions token by token, rows in the order of their prompts."""
+
+    def keep(self, kept: Bool[Tensor, " rows"]) -> None:
+        """Let completions leave that have ended."""
+        ...
+
+    def read(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """Read one more token of every completion that is left, and give what predicts the next."""
+        ...
+
+
+def decoding_of(wanted: Decoding, model: PreTrainedModel) -> Literal["plain", "fixed", "graphs"]:
+    """How a model's completions are written: as wanted, and with `auto` by graphs where that can be.
+
+    Raises:
+        ValueError: graphs are wanted of a model that is not wholly on one NVIDIA GPU, or an unknown way.
+    """
+    check_choice("decoding", wanted, DECODINGS)
+    devices = {parameter.device for parameter in model.parameters()}
+    can_record = len(devices) == 1 and next(iter(devices)).type == "cuda"
+    if wanted == "graphs" and not can_record:
+        places = ", ".join(sorted(str(device) for device in devices))
+        raise ValueError(
+            f"decoding: graphs needs the whole model on one NVIDIA GPU, not on {places}: choose auto, plain or fixed"
+        )
+    if wanted == "auto":
+        return "graphs" if can_record else "plain"
+    return wanted
+
+
+def decoder_of(
+    decoding: Literal["plain", "fixed", "graphs"],
+    model: PreTrainedModel,
+    prompts: DecodingPrompts,
+    last_positions: Int[Tensor, "3 rows"],
+    most_tokens: int,
+) -> Decoder:
+    """What reads the completions of prompts that were read.
+
+    Args:
+        decoding: see `decoding_of`.
+        model: the vision-language model, in evaluation mode.
+        prompts: with as many completions each; the decoder takes them over.
+        last_positions: of the last token of each row's prompt.
+        most_tokens: that are read of any completion.
+    """
+    if decoding == "plain" or most_tokens == 0:
+        return GrowingDecoder(model, prompts, last_positions)
+    fixed = FixedPrompts.of(prompts, last_positions, most_tokens)
+    return FixedDecoder.of(model, fixed, GraphRecorder(last_positions.device) if decoding == "graphs" else None)
+
+
+@dataclass
+class GrowingDecoder:
+    """Reads in tables that hold what is needed and no more; attributes as `decoder_of` is given them."""
+
+    model: PreTrainedModel
+    prompts: DecodingPrompts
+    last_positions: Int[Tensor, "3 rows"]
+
+    def keep(self, kept: Bool[Tensor, " rows"]) -> None:
+        """Let completions leave that have ended."""
+        self.prompts.keep(kept)
+        self.last_positions = self.last_positions[:, kept]
+
+    def read(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """Read one more token of every completion that is left."""
+        states = decode_step(self.model, token_ids, self.last_positions + 1 + self.prompts.step, self.prompts)
+        self.prompts.step += 1
+        return states
+
+
+@dataclass
+class FixedDecoder:
+    """Reads in tables of fixed shapes, so that a step can be recorded.
+
+    Attributes:
+        model: the vision-language model.
+        prompts: the tables.
+        token_ids: what the next step reads at each place.
+        record: records a shape's step when it is needed for the second time; None: nothing is recorded.
+        places: of each completion that is left.
+        num_read: tokens of each completion that were read.
+        steps_of: how often each shape was used.
+    """
+
+    model: PreTrainedModel
+    prompts: FixedPrompts
+    token_ids: Int[Tensor, " places"]
+    record: Recorder | None
+    places: list[int]
+    num_read: int = 0
+    steps_of: dict[FixedShape, int] = field(default_factory=dict)
+    _recorded: dict[FixedShape, Step] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: FixedPrompts, record: Recorder | None) -> FixedDecoder:
+        """With a completion at every place."""
+        num_places = prompts.shape.num_places
+        token_ids = torch.zeros(num_places, dtype=torch.long, device=prompts.bias.device)
+        return cls(model, prompts, token_ids, record, list(range(num_places)))
+
+    def keep(self, kept: Bool[Tensor, " rows"]) -> None:
+        """Let completions leave that have ended; what is left moves where fewer places do for it."""
+        self.places = [place for place, stays in zip(self.places, kept.tolist(), strict=True) if stays]
+        if not self.places:
+            return
+        shape = self.prompts.shape
+        rows_of: dict[int, list[int]] = {}
+        for place in self.places:
+            rows_of.setdefault(place // shape.places_each, []).append(place)
+        num_prompts = bucket(len(rows_of), shape.num_prompts)
+        each = bucket(max(len(rows) for rows in rows_of.values()), shape.places_each)
+        if (num_prompts, each) != (shape.num_prompts, shape.places_each):
+            self._move(rows_of, replace(shape, num_prompts=num_prompts, places_each=each))
+
+    def read(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        """Read one more token of every completion that is left."""
+        most = self.prompts.most_tokens
+        written_tokens = bucket(self.num_read + 1, most, LEAST_WRITTEN_TOKENS)
+        self.prompts.shape = shape = replace(self.prompts.shape, written_tokens=written_tokens)
+        places = torch.tensor(self.places, device=token_ids.device)
+        self.token_ids.index_copy_(0, places, token_ids)
+        used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
+        # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
+        if self.record is not None and used == 2:
+            self._recorded[shape] = self.record(self._step)
+        states = self._recorded.get(shape, self._step)()
+        self.prompts.read += 1
+        self.num_read += 1
+        return states[places]
+
+    def _step(self) -> Float[Tensor, "places width"]:
+        """One step at all places of the shape: the same work on the same memory, whatever has been written."""
+        token_ids = self.token_ids[: self.prompts.shape.num_places]
+        return decode_step(self.model, token_ids, self.prompts.positions(), self.prompts)
+
+    def _move(self, rows_of: dict[int, list[int]], shape: FixedShape) -> None:
+        """Completions of each prompt to the front; places that nobody needs repeat what another place holds."""
+        filler = self.places[0]
+        prompts = list(rows_of) + [next(iter(rows_of))] * (shape.num_prompts - len(rows_of))
+        sources, self.places = [filler] * shape.num_places, []
+        for number, rows in enumerate(rows_of.values()):
+            first = number * shape.places_each
+            sources[first : first + len(rows)] = rows
+            self.places += range(first, first + len(rows))
+        self.prompts.move(prompts, sources, shape, self.num_read)
+
+
+class GraphRecorder:
+    """Records steps as CUDA graphs, which share their memory: only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.pool = device, torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Step) -> Step:
+        """Record a step, and run it when what is given back is called.
+
+        Raises:
+            RuntimeError: something in the model cannot be recorded.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # What autocast keeps of weights lies outside of a recording and may be gone when it is replayed.
+        casting = torch.autocast(
+            "cuda",
+            dtype=torch.get_autocast_dtype("cuda"),
+            enabled=torch.is_autocast_enabled("cuda"),
+            cache_enabled=False,
+        )
+        # Threads that load data may go on using the GPU meanwhile.
+        recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
+        try:
+            with torch.cuda.device(self.device), casting, recording:
+                states = step()
+        except RuntimeError as error:
+            raise RuntimeError(f"no step could be recorded ({error}): sampling.decoding: plain does without") from error
+
+        def replay() -> Tensor:
+            graph.replay()
+            return states
+
+        return replay
