@@ -154,6 +154,7 @@ class FixedDecoder:
         self.prompts.shape = shape = replace(self.prompts.shape, written_tokens=written_tokens)
         places = torch.tensor(self.places, device=token_ids.device)
         self.token_ids.index_copy_(0, places, token_ids)
+        self.prompts.own_bias[self.num_read] = 0.0
         used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
         # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
         if self.record is not None and used == 2:

@@ -119,17 +119,16 @@ class DecodingPrompts:
         own.write(self.step, key[0].transpose(0, 1), value[0].transpose(0, 1))
         written = own.keys[:, :, :steps], own.values[:, :, :steps]
         places = PlacesByPrompt(len(self.rows), max(self.rows), self._places)
-        return attend_one_token(query, scaling, self.prompts[layer], self.bias, written, places)
+        return attend_one_token(query, scaling, self.prompts[layer], written, places, (self.bias, None))
 
 
 def attend_one_token(
     query: Float[Tensor, "1 heads rows width"],
     scaling: float | None,
     prompt: KeysAndValues,
-    prompt_bias: Float[Tensor, "prompts tokens"],
     own: KeysAndValues,
     places: PlacesByPrompt,
-    own_bias: Float[Tensor, " written"] | None = None,
+    biases: tuple[Float[Tensor, "prompts tokens"], Float[Tensor, " written"] | None],
 ) -> Float[Tensor, "1 heads rows width"]:
     """Attention of one token of each completion to its prompt, read in place, and to what the completion has written.
 
@@ -137,12 +136,11 @@ def attend_one_token(
         query: of the tokens.
         scaling: factor of the dot products; None: one over the root of the channels.
         prompt: keys and values, (prompts, heads of keys, tokens, channels).
-        prompt_bias: what is added to the scores of a prompt's tokens.
         own: keys and values, (rows, heads of keys, written tokens, channels).
         places: which prompt is whose.
-        own_bias: what is added to the scores of written tokens.
+        biases: what is added to the scores of the prompts' tokens, and to those of written ones.
     """
-    (keys, values), (own_keys, own_values) = prompt, own
+    (keys, values), (own_keys, own_values), (prompt_bias, own_bias) = prompt, own, biases
     num_rows, heads, _, width = own_keys.shape
     scale = width**-0.5 if scaling is None else scaling
     # (rows, heads of keys, queries for each, channels)
@@ -173,7 +171,7 @@ def _scores(queries: Tensor, keys: Tensor) -> Tensor:
     A GPU reads keys of less precision as they are; elsewhere, and with torch before 2.8, they are copied first.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        is_half = keys.dtype != torch.float32 and queries.dtype == keys.dtype
+        is_half = keys.dtype in (torch.bfloat16, torch.float16) and queries.dtype == keys.dtype
         if is_half and keys.device.type == "cuda" and "dtype" in torch.ops.aten.bmm.overloads():
             flat = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
             return flat.unflatten(0, keys.shape[:2])

@@ -43,6 +43,7 @@ class FixedPrompts:
         prompts: keys and values of each layer, (prompts, heads, tokens, channels), padded on the right.
         own: keys and values that completions have written in each layer, (places, heads, most tokens, channels).
         bias: what is added to the scores of a prompt's tokens: 0, and minus infinity for padding.
+        own_bias: likewise of completions' own: 0 up to the one that the next step reads, and minus infinity beyond.
         last_positions: of the last token of each place's prompt.
         read: tokens of each completion that were read before, where the device can see it.
         shape: what the next step uses.
@@ -51,6 +52,7 @@ class FixedPrompts:
     prompts: dict[int, KeysAndValues]
     own: dict[int, KeysAndValues]
     bias: Float[Tensor, "prompts tokens"]
+    own_bias: Float[Tensor, " most_tokens"]
     last_positions: Int[Tensor, "3 places"]
     read: Int[Tensor, " 1"]
     shape: FixedShape
@@ -74,7 +76,8 @@ class FixedPrompts:
         own = {layer: (room(keys), room(values)) for layer, (keys, values) in grown.prompts.items()}
         shape = FixedShape(len(grown.rows), grown.rows[0], min(LEAST_WRITTEN_TOKENS, most_tokens))
         read = torch.zeros(1, dtype=torch.long, device=last_positions.device)
-        return cls(grown.prompts, own, grown.bias, last_positions.clone(), read, shape)
+        ahead = grown.bias.new_full((most_tokens,), float("-inf"))
+        return cls(grown.prompts, own, grown.bias, ahead, last_positions.clone(), read, shape)
 
     @property
     def most_tokens(self) -> int:
@@ -95,9 +98,8 @@ class FixedPrompts:
         own = own_keys[:, :, : shape.written_tokens], own_values[:, :, : shape.written_tokens]
         keys, values = (table[: shape.num_prompts] for table in self.prompts[layer])
         places = PlacesByPrompt(shape.num_prompts, shape.places_each)
-        is_ahead = torch.arange(shape.written_tokens, device=query.device) > self.read
-        ahead = torch.zeros(shape.written_tokens, device=query.device).masked_fill(is_ahead, float("-inf"))
-        return attend_one_token(query, scaling, (keys, values), self.bias[: shape.num_prompts], own, places, ahead)
+        biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
+        return attend_one_token(query, scaling, (keys, values), own, places, biases)
 
     def move(self, prompts: Sequence[int], places: Sequence[int], shape: FixedShape, written: int) -> None:
         """Bring to the front what goes on.

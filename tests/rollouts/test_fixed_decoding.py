@@ -1,0 +1,199 @@
+"""Decoding in few shapes, recorded and not, against decoding in tables that grow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from stvg_lightning.models import decoding, fixed_prompts
+from stvg_lightning.models.adapters import Lora, add_adapter
+from stvg_lightning.models.decoding import FixedDecoder, decoding_of
+from stvg_lightning.models.fixed_prompts import FixedShape
+from stvg_lightning.models.forward import encode_videos
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.rollouts import in_process
+from stvg_lightning.rollouts.in_process import InProcessSampler
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
+from stvg_lightning.tubes import Sample
+from tests.helpers import assert_close
+from tests.rollouts.recordings import Tape, step_on_an_imagined_gpu
+from tests.small_models import batch_of, copied, prompts_of, with_biased_head
+
+Samples = tuple[Sample, ...]
+GROUP, TOKENS = 5, 21
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+
+
+@pytest.fixture
+def decoders(monkeypatch: pytest.MonkeyPatch) -> list[FixedDecoder]:
+    """Every decoder in fixed shapes that is made, written tokens counted by eights."""
+    made: list[FixedDecoder] = []
+    for module in (decoding, fixed_prompts):
+        monkeypatch.setattr(module, "LEAST_WRITTEN_TOKENS", 8)
+    make = in_process.decoder_of
+
+    def making(*given):
+        made.append(make(*given))
+        return made[-1]
+
+    monkeypatch.setattr(in_process, "decoder_of", making)
+    return made
+
+
+@pytest.fixture
+def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+    """Tapes in place of CUDA graphs, wherever those are wanted."""
+    made: list[Tape] = []
+
+    def tape(device: torch.device) -> Tape:
+        made.append(Tape(device))
+        return made[-1]
+
+    monkeypatch.setattr(decoding, "GraphRecorder", tape)
+    monkeypatch.setattr(in_process, "decoding_of", lambda wanted, network: wanted)
+    return made
+
+
+def ending(model: VideoLanguageModel) -> VideoLanguageModel:
+    """A model whose answers end after a few tokens, some of them late."""
+    return with_biased_head(model, {model.end_token_id: 5.5})
+
+
+def roll_out(
+    model: VideoLanguageModel, samples: Samples, way: str, sampling: Sampling = Sampling(TOKENS), group: int = GROUP
+) -> Rollouts:
+    prompts = prompts_of(model, samples)
+    assert len({len(prompt.input_ids) for prompt in prompts}) > 1, "prompts of one length show less"
+    batch = batch_of(model, prompts).to(model.device)
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+    seeds = list(range(len(prompts)))
+    return InProcessSampler(model).sample(batch, features, group, replace(sampling, decoding=way), seeds)
+
+
+def assert_same(found: Rollouts, expected: Rollouts, atol: float = 1e-5) -> None:
+    assert found.texts == expected.texts and torch.equal(found.token_ids, expected.token_ids)
+    assert torch.equal(found.mask, expected.mask) and torch.equal(found.truncated, expected.truncated)
+    assert_close(found.log_probs, expected.log_probs, atol=atol)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_fixed_shapes_give_what_growing_ones_give(
+    model: VideoLanguageModel, world_samples: Samples, decoders: list[FixedDecoder], temperature: float
+) -> None:
+    model, sampling = ending(model), Sampling(TOKENS, temperature)
+    plain, fixed = (roll_out(model, world_samples[:5], way, sampling) for way in ("plain", "fixed"))
+    assert_same(fixed, plain)
+    assert (plain.decoding, fixed.decoding) == ("plain", "fixed")
+    if temperature > 0:
+        lengths = plain.lengths_tokens.view(5, GROUP).amax(dim=1)
+        assert lengths.min() < lengths.max(), "no prompt leaves before the others"
+
+
+def test_recorded_steps_give_the_same(
+    model: VideoLanguageModel, world_samples: Samples, decoders: list[FixedDecoder], tapes: list[Tape]
+) -> None:
+    model = ending(model)
+    plain, recorded = (roll_out(model, world_samples[:5], way) for way in ("plain", "graphs"))
+    assert_same(recorded, plain)
+    assert recorded.decoding == "graphs"
+    (tape,) = tapes
+    steps_of = decoders[-1].steps_of
+    assert tape.num_recorded == sum(steps > 1 for steps in steps_of.values())
+    assert tape.num_replayed == sum(steps - 1 for steps in steps_of.values()) > tape.num_recorded
+
+
+def test_an_adapter_s_steps_are_recorded_as_they_are(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, tapes: list[Tape]
+) -> None:
+    adapted = add_adapter(copied(models["qwen3_vl"]), Lora(rank=4))
+    torch.manual_seed(0)
+    for name, weights in adapted.adapter.named_parameters():
+        if "lora_B" in name:
+            weights.data.normal_(std=0.1)
+    plain, recorded = (roll_out(adapted.model, world_samples[:2], way) for way in ("plain", "graphs"))
+    assert_same(recorded, plain)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # where another order of sums chooses another token
+        fixed, recorded = (roll_out(adapted.model, world_samples[:2], way) for way in ("fixed", "graphs"))
+    assert_same(recorded, fixed, atol=0.0)
+    assert [tape.num_replayed for tape in tapes] == [TOKENS - 2] * 2, "the first step of all is none"
+
+
+def test_shapes_are_few_and_shrink(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, decoders: list[FixedDecoder]
+) -> None:
+    tokens = 90
+    model = with_biased_head(models["qwen3_vl"], {models["qwen3_vl"].end_token_id: 4.5})
+    rollouts = roll_out(model, world_samples[:5], "fixed", Sampling(tokens), group=6)
+    (decoder,) = decoders
+    lengths = rollouts.lengths_tokens
+    assert len(set(lengths.tolist())) > 12, "completions should leave at many times"
+    shapes = list(decoder.steps_of)
+    assert sum(decoder.steps_of.values()) == int(lengths.max()) - 1
+    assert shapes[0] == FixedShape(5, 6, 8)
+    # Five prompts: 5, 4, 2, 1. Six places: 6, 4, 2, 1. Tokens: 8, 16, 32, 64, 89. Each goes one way only.
+    assert len(shapes) <= 3 + 3 + 4 + 1
+    for before, after in pairwise(shapes):
+        assert after.num_prompts <= before.num_prompts and after.places_each <= before.places_each
+        assert after.written_tokens >= before.written_tokens
+    assert {shape.num_prompts for shape in shapes} <= {5, 4, 2, 1}
+    assert {shape.places_each for shape in shapes} <= {6, 4, 2, 1}
+    assert {shape.written_tokens for shape in shapes} <= {8, 16, 32, 64, 89}
+    assert shapes[-1].num_places < shapes[0].num_places
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_neither_waits_nor_leaves_the_gpu(model: VideoLanguageModel, dtype: torch.dtype) -> None:
+    """What a CUDA graph asks for, on a GPU that torch imagines: such operations alone, on its tensors alone."""
+    adapted = add_adapter(copied(model), Lora(rank=4)).model
+    assert step_on_an_imagined_gpu(adapted, dtype) > 100
+
+
+def test_a_tape_does_not_see_what_python_says() -> None:
+    """A recording that holds a number of Python's goes wrong on the tape as it would on a GPU."""
+    count, written = [0], torch.zeros(4)
+
+    def step() -> torch.Tensor:
+        written[count[0]] = 1.0
+        return written * 2
+
+    again = Tape(torch.device("cpu"))(step)
+    count[0], written[0] = 2, 5.0
+    assert again().tolist() == [2.0, 0.0, 0.0, 0.0] and written.tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_without_a_gpu_graphs_are_refused_and_not_taken(models: dict[str, VideoLanguageModel]) -> None:
+    network = models["qwen3_vl"].network
+    assert decoding_of("auto", network) == "plain" and decoding_of("fixed", network) == "fixed"
+    with pytest.raises(ValueError, match="graphs needs the whole model on one NVIDIA GPU, not on cpu: choose auto"):
+        decoding_of("graphs", network)
+    assert Sampling().decoding == "auto"
+
+
+def test_one_new_token_needs_no_table(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    plain, fixed = (roll_out(models["qwen3_vl"], world_samples[:2], way, Sampling(1)) for way in ("plain", "fixed"))
+    assert_same(fixed, plain)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_graphs_on_a_gpu_give_what_growing_tables_give(
+    model: VideoLanguageModel, world_samples: Samples, decoders: list[FixedDecoder], dtype: torch.dtype
+) -> None:
+    model = copied(model)
+    model.network.to("cuda", dtype)
+    assert decoding_of("auto", model.network) == "graphs"
+    sampling = Sampling(TOKENS, temperature=0.0)
+    plain, fixed, graphs, automatic = (
+        roll_out(model, world_samples[:5], way, sampling) for way in ("plain", "fixed", "graphs", "auto")
+    )
+    assert graphs.decoding == automatic.decoding == "graphs" and decoders[-1]._recorded
+    assert_same(automatic, graphs)
+    if dtype == torch.float32:
+        assert_same(graphs, plain, atol=1e-4)
+    # In bfloat16 another order of sums may choose another token: the first ones must be the same.
+    assert_close(graphs.log_probs[:, :2], plain.log_probs[:, :2], atol=0.1)
+    assert_close(fixed.log_probs, graphs.log_probs, atol=1e-4)
