@@ -109,6 +109,7 @@ def step_plan(recipe: Recipe, stage: GroupRelativePolicyOptimization, batch: lis
         tokens_per_rollout=settings.tokens_per_rollout,
         updates=settings.updates_per_rollout,
         has_reference=stage.objective.beta > 0,
+        has_critic=stage.objective.critic is not None,
     )
 
 

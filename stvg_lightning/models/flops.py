@@ -26,6 +26,45 @@ MATRIX_SIDES = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
+class TowerShape:
+    """What of a vision tower decides its arithmetic; its attention, which windows and frames keep small, is left out.
+
+    Attributes:
+        patch_weights: used once a patch, adapters included.
+        token_weights: used once a token of video, behind the merger or projector.
+        trained_patch_weights: those of the first that are trained.
+        trained_token_weights: those of the second that are trained.
+        stem_weights: those of the first that read pixels, to which nothing flows back.
+        patches_per_token: patches that become one token.
+    """
+
+    patch_weights: int
+    token_weights: int
+    trained_patch_weights: int
+    trained_token_weights: int
+    stem_weights: int
+    patches_per_token: int
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any of its weights are, adapters among them."""
+        return self.trained_patch_weights + self.trained_token_weights > 0
+
+    def forward_flops(self, patches: int) -> float:
+        """Of one pass without a gradient over so many patches."""
+        return 2.0 * (self.patch_weights * patches + self.token_weights * patches / self.patches_per_token)
+
+    def training_flops(self, patches: int) -> float:
+        """Of one pass and the way back through it.
+
+        Where adapters alone are trained, nothing flows back to what the first layer's attention reads: that
+        part is counted all the same.
+        """
+        trained = self.trained_patch_weights * patches + self.trained_token_weights * patches / self.patches_per_token
+        return 2.0 * (self.forward_flops(patches) - self.stem_weights * patches + trained)
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """What of a model decides its arithmetic.
 
@@ -35,10 +74,8 @@ class ModelShape:
         layers: of the language model.
         attention_width: heads times channels of the language model's queries.
         head_weights: of the layer that makes logits.
-        tower_patch_weights: of the tower, used once a patch.
-        tower_token_weights: of the tower, used once a token of video.
-        patches_per_token: patches that become one token.
-        trains_weights: all weights are trained, not adapters alone.
+        trains_weights: all weights of the language model are trained, not adapters alone.
+        tower: what decides the tower's arithmetic.
     """
 
     weights: int
@@ -46,10 +83,8 @@ class ModelShape:
     layers: int
     attention_width: int
     head_weights: int
-    tower_patch_weights: int
-    tower_token_weights: int
-    patches_per_token: int
     trains_weights: bool
+    tower: TowerShape
 
 
 @dataclass(frozen=True)
@@ -116,12 +151,6 @@ def total(work: Iterable[Work]) -> Work:
     return sum(work, Work())
 
 
-def tower_flops(shape: ModelShape, patches: int) -> float:
-    """A pass of the tower over so many patches, without its attention, which windows and frames keep small."""
-    tokens = patches / shape.patches_per_token
-    return 2.0 * (shape.tower_patch_weights * patches + shape.tower_token_weights * tokens)
-
-
 def shape_of(model: PreTrainedModel) -> ModelShape:
     """The shape of a network, which may stand on torch's device `meta`."""
     config = model.config.get_text_config()
@@ -132,18 +161,14 @@ def shape_of(model: PreTrainedModel) -> ModelShape:
         if isinstance(layer, nn.Linear)
     }
     adapters = sum(size for name, size in linear.items() if "lora_" in name)
-    of_patches, of_tokens = _tower_weights(model)
-    merged = round(1 / model.config.downsample_ratio) if shows_frames_as_images(model.config) else None
     return ModelShape(
         weights=sum(linear.values()) - adapters,
         adapter_weights=adapters,
         layers=config.num_hidden_layers,
         attention_width=config.num_attention_heads * width,
         head_weights=config.hidden_size * config.vocab_size,
-        tower_patch_weights=of_patches,
-        tower_token_weights=of_tokens,
-        patches_per_token=(merged or model.config.vision_config.spatial_merge_size) ** 2,
         trains_weights=all(p.requires_grad for p in model.model.language_model.layers.parameters()),
+        tower=_tower_shape(model),
     )
 
 
@@ -166,12 +191,22 @@ def _causal_pairs(tokens: int) -> int:
     return tokens * (tokens + 1) // 2
 
 
-def _tower_weights(model: PreTrainedModel) -> tuple[int, int]:
-    """Weights used once a patch, and once a token of video, behind the merger or projector."""
-    counts = [0, 0]
+def _tower_shape(model: PreTrainedModel) -> TowerShape:
+    merged = round(1 / model.config.downsample_ratio) if shows_frames_as_images(model.config) else None
+    counts, trained, stem = [0, 0], [0, 0], 0
     tower = tower_of(model)
     for part in tower_modules(model):
         for name, layer in part.named_modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
-                counts[part is not tower or "merger" in name] += layer.weight.numel()
-    return counts[0], counts[1]
+                is_of_tokens = part is not tower or "merger" in name
+                counts[is_of_tokens] += layer.weight.numel()
+                trained[is_of_tokens] += layer.weight.numel() * layer.weight.requires_grad
+                stem += layer.weight.numel() * (not isinstance(layer, nn.Linear))
+    return TowerShape(
+        patch_weights=counts[0],
+        token_weights=counts[1],
+        trained_patch_weights=trained[0],
+        trained_token_weights=trained[1],
+        stem_weights=stem,
+        patches_per_token=(merged or model.config.vision_config.spatial_merge_size) ** 2,
+    )

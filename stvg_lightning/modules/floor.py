@@ -15,57 +15,76 @@ from stvg_lightning.models.flops import (
     repeated_work,
     shared_work,
     total,
-    tower_flops,
 )
 from stvg_lightning.modules.collecting import Collected, Portion
+from stvg_lightning.objectives import Objective
 
 
 @dataclass(frozen=True)
 class StepWork:
     """What a step has put through the language model, and what the tower has read.
 
-    Left out is what is beyond one reading of each video and group: the passes of the updates through a tower that is
-    adapted, and with a critic (PPO) the pass that finds the values before the first update.
-
     Attributes:
         rolled_out: `(prompt tokens, lengths of its completions)` of each group that was rolled out.
         learned: likewise of each that an update learned from.
-        patches: that the tower read.
+        patches: that the tower read for the rollout.
+        learned_patches: those of the groups that an update learned from, read again by a tower that is trained.
         updates: optimiser steps.
         has_reference: a pass of the reference policy stands beside each of the policy's.
+        has_critic: one more pass finds the values before the first update (PPO).
     """
 
     rolled_out: list[tuple[int, list[int]]]
     learned: list[tuple[int, list[int]]]
     patches: int
+    learned_patches: int
     updates: int
     has_reference: bool
+    has_critic: bool = False
 
     @classmethod
     def of(
-        cls, collected: Sequence[Collected], portions: Sequence[Portion], updates: int, has_reference: bool
+        cls, collected: Sequence[Collected], portions: Sequence[Portion], updates: int, objective: Objective
     ) -> StepWork:
         """Of a step that was taken."""
-        groups = [group for each in collected for group in groups_of(each, slice(0, len(each.batch)))]
-        learned = [group for portion in portions for group in groups_of(portion.collected, portion.questions)]
-        patches = sum(int(each.batch.prompts.grid_thw.prod(dim=1).sum()) for each in collected)
-        return cls(groups, learned, patches, updates, has_reference)
+        whole = [(each, slice(0, len(each.batch))) for each in collected]
+        learned = [(portion.collected, portion.questions) for portion in portions]
+        return cls(
+            rolled_out=[group for each in whole for group in groups_of(*each)],
+            learned=[group for each in learned for group in groups_of(*each)],
+            patches=sum(patches_of(*each) for each in whole),
+            learned_patches=sum(patches_of(*each) for each in learned),
+            updates=updates,
+            has_reference=objective.beta > 0,
+            has_critic=objective.critic is not None,
+        )
+
+    @property
+    def passes_without_gradient(self) -> int:
+        """Over what is learned from: the reference's, beside each of the policy's, and the critic's."""
+        return self.updates * self.has_reference + self.has_critic
 
     def tokens(self, repeated: bool = False) -> int:
         """Tokens through the language model, in all passes; `repeated`: by a trainer that repeats prompts."""
-        passes = self.updates * (2 if self.has_reference else 1)
+        passes = self.updates + self.passes_without_gradient
         return self._rollout(repeated).tokens + passes * self._pass(repeated).tokens
 
     def update_flops(self, shape: ModelShape, repeated: bool = False) -> float:
-        """Arithmetic of the updates: the reference's pass, the policy's, and the way back."""
-        work = self._pass(repeated)
-        reference = work.forward_flops(shape) if self.has_reference else 0.0
-        return self.updates * (reference + work.training_flops(shape))
+        """Arithmetic of the updates: the passes of reference and critic, the policy's, and the way back.
+
+        A tower that is trained goes along in each; it counts once a video, whoever repeats.
+        """
+        work, tower = self._pass(repeated), shape.tower
+        forward, training = work.forward_flops(shape), work.training_flops(shape)
+        if tower.is_trained:
+            forward += tower.forward_flops(self.learned_patches)
+            training += tower.training_flops(self.learned_patches)
+        return self.passes_without_gradient * forward + self.updates * training
 
     def flops(self, shape: ModelShape, repeated: bool = False) -> float:
-        """Arithmetic of the whole step; the tower counts once, whoever repeats."""
-        rollout = self._rollout(repeated).forward_flops(shape)
-        return tower_flops(shape, self.patches) + rollout + self.update_flops(shape, repeated)
+        """Arithmetic of the whole step."""
+        rollout = shape.tower.forward_flops(self.patches) + self._rollout(repeated).forward_flops(shape)
+        return rollout + self.update_flops(shape, repeated)
 
     def _pass(self, repeated: bool) -> Work:
         return total((repeated_work if repeated else shared_work)(*group) for group in self.learned)
@@ -85,6 +104,11 @@ def groups_of(collected: Collected, questions: slice) -> list[tuple[int, list[in
     size = collected.rollouts.group_size
     lengths = collected.rollouts.lengths_tokens[collected.rows(questions)].tolist()
     return [(prompt, lengths[place * size : (place + 1) * size]) for place, prompt in enumerate(prompts)]
+
+
+def patches_of(collected: Collected, questions: slice) -> int:
+    """Patches of the videos of some neighbouring questions."""
+    return int(collected.batch.prompts.grid_thw[questions].prod(dim=1).sum())
 
 
 def floor_values(

@@ -207,7 +207,7 @@ class GRPO(LightningModule):
     def log_floor(self, collected: Sequence[Collected], portions: Sequence[Portion], seconds: float) -> None:
         """Write down what the step was at the least, and how near it came."""
         updates, network = self.settings.updates_per_rollout, self.adapted.model.network
-        work = StepWork.of(collected, portions, updates, has_reference=self.objective.beta > 0)
+        work = StepWork.of(collected, portions, updates, self.objective)
         speed = device_flops_per_second(self.settings.peak_tflops, self.device, network.dtype)
         spent = seconds + sum(sum(each.seconds.values()) for each in collected)
         self.log_dict(floor_values(work, shape_of(network), speed, spent, seconds), sync_dist=True)

@@ -75,6 +75,7 @@ class StepPlan:
         micro_batch_prompts: see `GRPOSettings`; `tokens_per_pass` and `tokens_per_rollout` likewise.
         updates: optimiser steps for each rollout.
         has_reference: the objective asks for a reference policy.
+        has_critic: the objective has a critic.
     """
 
     groups: tuple[tuple[int, tuple[int, ...]], ...]
@@ -85,11 +86,13 @@ class StepPlan:
     tokens_per_rollout: int | None
     updates: int = 1
     has_reference: bool = True
+    has_critic: bool = False
 
     @property
     def work(self) -> StepWork:
         groups = [(prompt, list(lengths)) for prompt, lengths in self.groups]
-        return StepWork(groups, groups, self.patches, self.updates, self.has_reference)
+        patches = self.patches
+        return StepWork(groups, groups, patches, patches, self.updates, self.has_reference, self.has_critic)
 
     @property
     def tokens_at_once(self) -> int:

@@ -11,13 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.flops import (
     ModelShape,
+    TowerShape,
     Work,
     measured_flops_per_second,
     repeated_work,
     shape_of,
     shared_work,
     total,
-    tower_flops,
 )
 from stvg_lightning.models.forward import Completions, completion_log_probs, encode_videos
 from stvg_lightning.models.group_forward import group_log_probs
@@ -31,10 +31,8 @@ SHAPE = ModelShape(
     layers=2,
     attention_width=8,
     head_weights=50,
-    tower_patch_weights=30,
-    tower_token_weights=20,
-    patches_per_token=4,
     trains_weights=False,
+    tower=TowerShape(30, 20, 5, 2, stem_weights=10, patches_per_token=4),
 )
 
 
@@ -54,7 +52,9 @@ def test_flops_by_hand() -> None:
     # Adapters alone: once more what flows back, twice for attention, and 2 * 10 * 3 for their own gradient.
     assert work.training_flops(SHAPE) == 2 * (660 + 384 + 200) + 384 + 60
     assert work.training_flops(replace(SHAPE, trains_weights=True)) == 3 * (660 + 384 + 200)
-    assert tower_flops(SHAPE, patches=8) == 2 * (30 * 8 + 20 * 2)
+    assert SHAPE.tower.forward_flops(patches=8) == 2 * (30 * 8 + 20 * 2)
+    # What flows back stops at the stem; five weights a patch and two a token have gradients of their own.
+    assert SHAPE.tower.training_flops(patches=8) == 2 * 2 * (30 * 8 + 20 * 2) - 2 * 10 * 8 + 2 * (5 * 8 + 2 * 2)
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -100,15 +100,30 @@ def test_a_group_s_row_is_what_torch_counts(model: VideoLanguageModel, world_sam
     assert sum(flops for name, flops in counted.items() if "attention" not in name) == work.forward_flops(shape)
 
 
-def test_the_tower_is_what_torch_counts(model: VideoLanguageModel, world_samples: tuple[Sample, ...]) -> None:
+@pytest.mark.parametrize("trained", ["nothing", "adapters", "weights"])
+def test_the_tower_is_what_torch_counts(
+    model: VideoLanguageModel, world_samples: tuple[Sample, ...], trained: str
+) -> None:
     batch = batch_of(model, prompts_of(model, world_samples[:1]))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encode_videos(model.network, batch)
+    network = copied(model).network.requires_grad_(trained == "weights")
+    if trained == "adapters":  # as wide as what they adapt, so that they tell
+        network = add_adapter(copied(model), Lora(rank=32, vision_tower="adapted")).model.network
+    with FlopCounterMode(display=False) as counter:
+        features = encode_videos(network, batch)
+        if trained != "nothing":
+            sum(each.sum() for level in (features.tokens, *features.deepstack) for each in level).backward()
     counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
     matrices = sum(flops for name, flops in counted.items() if "attention" not in name)
-    per_image = 16 if model.network.config.model_type == "internvl" else 1
-    # InternVL's tower reads one more token an image.
-    assert tower_flops(shape_of(model.network), len(batch.patches) * per_image) == pytest.approx(matrices, rel=0.07)
+    patches = len(batch.patches) * (16 if network.config.model_type == "internvl" else 1)
+    tower = shape_of(network).tower
+    assert tower.is_trained == (trained != "nothing")
+    predicted = tower.forward_flops(patches) if trained == "nothing" else tower.training_flops(patches)
+    if network.config.model_type == "internvl":  # its tower reads one more token an image
+        assert predicted == pytest.approx(matrices, rel=0.07)
+    elif trained == "adapters":
+        assert matrices < predicted < 1.06 * matrices
+    else:
+        assert predicted == matrices
 
 
 def test_a_shape_needs_no_weights(models: dict[str, VideoLanguageModel]) -> None:
@@ -116,7 +131,7 @@ def test_a_shape_needs_no_weights(models: dict[str, VideoLanguageModel]) -> None
     config = type(network.config)(**network.config.to_dict())
     with torch.device("meta"):
         empty = type(network)(config)
-    assert shape_of(empty) == replace(shape_of(network), trains_weights=True)
+    assert shape_of(empty) == shape_of(copied(models["qwen2_5_vl"]).network.requires_grad_())
 
 
 def test_a_product_of_matrices_is_measured() -> None:

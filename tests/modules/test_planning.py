@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from stvg_lightning.models.adapters import Lora, add_adapter
+from stvg_lightning.models.flops import shape_of
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.loading import VideoLanguageModel, wrap_model
 from stvg_lightning.modules.batches import make_batch
@@ -153,10 +154,11 @@ def test_seconds_by_hand(models: dict[str, VideoLanguageModel]) -> None:
     assert seconds(size, replace(plan, recomputes=True), machine)["update"] == pytest.approx(found["update"] * 4 / 3)
 
 
-def test_tokens_of_a_step_are_those_that_are_logged(
-    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path
+@pytest.mark.parametrize("vision_tower", ["frozen", "adapted"])
+def test_tokens_and_arithmetic_of_a_step_are_those_that_are_logged(
+    models: dict[str, VideoLanguageModel], world_shards: Path, tmp_path: Path, vision_tower: str
 ) -> None:
-    adapted = adapted_copy(models["qwen3_vl"])
+    adapted = adapted_copy(models["qwen3_vl"], replace(LORA, vision_tower=vision_tower))
     module = grpo_module(adapted, GRPOSettings(max_rollouts=1, group_size=GROUP), sampling=Sampling(6))
     train(module, data_of(world_shards, adapted), tmp_path, 1)
     (collected,) = module.last_collected
@@ -167,3 +169,6 @@ def test_tokens_of_a_step_are_those_that_are_logged(
     curves = curves_of(tmp_path)
     for name, repeated in (("floor/tokens", False), ("floor/tokens_repeated", True)):
         assert curves[name][0][1] == pytest.approx(plan.work.tokens(repeated))
+    shape = shape_of(adapted.model.network)
+    assert shape.tower.is_trained == (vision_tower == "adapted")
+    assert curves["floor/tflops"][0][1] == pytest.approx(plan.work.flops(shape) / 1e12, rel=1e-5)
