@@ -4,6 +4,7 @@ A pass through the language model costs, forward,
 
     2 * weights * tokens + 4 * layers * attention width * pairs + 2 * head weights * scored tokens
 
+and through the tower 2 * weights * patches (or tokens of video, behind its merger) more,
 floating point operations, where a pair is a query and a key that it sees. Going backward costs the same once
 more for what flows to the layers before, and once more for the gradient of each weight that is trained.
 What is computed again to save memory is not counted: it is no progress.
@@ -12,7 +13,7 @@ What is computed again to save memory is not counted: it is no progress.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 
@@ -89,61 +90,92 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Work:
-    """What goes through a language model: tokens, pairs of a query and a key that it sees, and scored tokens."""
+    """What goes through a model.
+
+    Attributes:
+        tokens: through the language model.
+        pairs: of a query and a key that it sees.
+        scored: tokens through the head.
+        patches: of videos through the tower, each as often as it goes.
+    """
 
     tokens: int = 0
     pairs: int = 0
     scored: int = 0
+    patches: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.tokens + other.tokens, self.pairs + other.pairs, self.scored + other.scored)
+        return Work(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def times(self, count: int) -> Work:
+        """The same work so many times."""
+        return Work(*(count * each for each in vars(self).values()))
 
     def forward_flops(self, shape: ModelShape) -> float:
         """Of one pass without a gradient."""
         linear = 2.0 * (shape.weights + shape.adapter_weights) * self.tokens
         attention = 4.0 * shape.layers * shape.attention_width * self.pairs
-        return linear + attention + 2.0 * shape.head_weights * self.scored
+        tower = shape.tower.forward_flops(self.patches)
+        return linear + attention + 2.0 * shape.head_weights * self.scored + tower
 
     def training_flops(self, shape: ModelShape) -> float:
-        """Of one pass and the way back through it."""
+        """Of one pass and the way back through it, and through a tower that is trained."""
         trained = (shape.weights + shape.adapter_weights) if shape.trains_weights else shape.adapter_weights
         head = 2.0 * shape.head_weights * self.scored if shape.trains_weights else 0.0
         # Attention's way back is twice its way forth: to queries and keys, and to values and shares.
         attention = 4.0 * shape.layers * shape.attention_width * self.pairs
-        return 2.0 * self.forward_flops(shape) + attention + 2.0 * trained * self.tokens + head
+        language = 2.0 * replace(self, patches=0).forward_flops(shape) + attention + 2.0 * trained * self.tokens + head
+        tower = shape.tower
+        of_tower = tower.training_flops(self.patches) if tower.is_trained else tower.forward_flops(self.patches)
+        return language + of_tower
 
 
-def prefill_work(prompt_tokens: int) -> Work:
+def prefill_work(prompt_tokens: int, patches: int = 0) -> Work:
     """Reading a prompt before its first completion token is chosen.
 
+    Args:
+        prompt_tokens: its length.
+        patches: of its video, if the tower reads it in this pass.
+
     Example:
-        >>> prefill_work(3)
-        Work(tokens=3, pairs=6, scored=1)
+        >>> prefill_work(3, patches=8)
+        Work(tokens=3, pairs=6, scored=1, patches=8)
     """
-    return Work(prompt_tokens, _causal_pairs(prompt_tokens), 1)
+    return Work(prompt_tokens, _causal_pairs(prompt_tokens), 1, patches)
 
 
-def shared_work(prompt_tokens: int, completion_tokens: Sequence[int]) -> Work:
+def shared_work(prompt_tokens: int, completion_tokens: Sequence[int], patches: int = 0) -> Work:
     """A group with its prompt read once; the last token of a completion is chosen but not read.
 
+    Args:
+        prompt_tokens: length of the prompt.
+        completion_tokens: length of each completion.
+        patches: of the prompt's video, if the tower reads it in this pass: once.
+
     Example:
-        >>> shared_work(3, [2, 1])
-        Work(tokens=4, pairs=10, scored=3)
+        >>> shared_work(3, [2, 1], patches=8)
+        Work(tokens=4, pairs=10, scored=3, patches=8)
     """
     read = [length - 1 for length in completion_tokens]
     pairs = sum(length * prompt_tokens + _causal_pairs(length) for length in read)
-    return Work(prompt_tokens + sum(read), _causal_pairs(prompt_tokens) + pairs, sum(completion_tokens))
+    return Work(prompt_tokens + sum(read), _causal_pairs(prompt_tokens) + pairs, sum(completion_tokens), patches)
 
 
-def repeated_work(prompt_tokens: int, completion_tokens: Sequence[int]) -> Work:
+def repeated_work(prompt_tokens: int, completion_tokens: Sequence[int], patches: int = 0) -> Work:
     """A group with its prompt repeated for each completion, without padding.
 
+    Args:
+        prompt_tokens: length of the prompt.
+        completion_tokens: length of each completion.
+        patches: of the prompt's video, if each copy takes it through the tower in this pass.
+
     Example:
-        >>> repeated_work(3, [2, 1])
-        Work(tokens=9, pairs=25, scored=3)
+        >>> repeated_work(3, [2, 1], patches=8)
+        Work(tokens=9, pairs=25, scored=3, patches=16)
     """
     rows = [prompt_tokens + length for length in completion_tokens]
-    return Work(sum(rows), sum(_causal_pairs(row) for row in rows), sum(completion_tokens))
+    pairs = sum(_causal_pairs(row) for row in rows)
+    return Work(sum(rows), pairs, sum(completion_tokens), patches * len(rows))
 
 
 def total(work: Iterable[Work]) -> Work:

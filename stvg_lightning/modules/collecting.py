@@ -28,6 +28,7 @@ from stvg_lightning.models.loading import Network
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.rewards import RewardContext, RewardedAnswer, WeightedSum
+from stvg_lightning.rollouts.cost import clock_seconds
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.preparation import Preparation
@@ -151,9 +152,10 @@ class Collector:
             step: optimiser steps taken so far.
             progress: share of the training done.
         """
-        started = perf_counter()
+        device = batch.prompts.input_ids.device
+        started = clock_seconds(device)
         features = self.encode(batch)
-        before = {"decode": batch.decode_seconds, "vision": perf_counter() - started}
+        before = {"decode": batch.decode_seconds, "vision": clock_seconds(device) - started}
         rollouts = self.roll_out(batch, features)
         started = perf_counter()
         shuffled = self.answer_shuffled(batch, features) if self.rewards.needs_shuffled else None

@@ -74,17 +74,13 @@ class StepWork:
 
         A tower that is trained goes along in each; it counts once a video, whoever repeats.
         """
-        work, tower = self._pass(repeated), shape.tower
-        forward, training = work.forward_flops(shape), work.training_flops(shape)
-        if tower.is_trained:
-            forward += tower.forward_flops(self.learned_patches)
-            training += tower.training_flops(self.learned_patches)
-        return self.passes_without_gradient * forward + self.updates * training
+        work = self._pass(repeated) + Work(patches=self.learned_patches if shape.tower.is_trained else 0)
+        return self.passes_without_gradient * work.forward_flops(shape) + self.updates * work.training_flops(shape)
 
     def flops(self, shape: ModelShape, repeated: bool = False) -> float:
         """Arithmetic of the whole step."""
-        rollout = shape.tower.forward_flops(self.patches) + self._rollout(repeated).forward_flops(shape)
-        return rollout + self.update_flops(shape, repeated)
+        rollout = self._rollout(repeated) + Work(patches=self.patches)
+        return rollout.forward_flops(shape) + self.update_flops(shape, repeated)
 
     def _pass(self, repeated: bool) -> Work:
         return total((repeated_work if repeated else shared_work)(*group) for group in self.learned)

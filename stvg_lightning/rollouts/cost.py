@@ -66,6 +66,13 @@ class CostWatch:
         return Cost(perf_counter() - self.started, max(peak_mib - self.held_mib, 0.0), num_clips, num_new_clips)
 
 
+def clock_seconds(device: torch.device) -> float:
+    """Seconds by a clock, when a GPU has done what it was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
 def largest_memory_mib() -> float:
     """The most memory that the process has held so far; Linux counts it in KiB, macOS in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +14,7 @@ from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_t
 from stvg_lightning.models.group_forward import parts_of, prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
+from stvg_lightning.rollouts.cost import clock_seconds
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
 
@@ -68,19 +68,20 @@ class InProcessSampler:
         prompt_seeds: Sequence[int],
     ) -> Rollouts:
         network = self.model.network
-        noise = _GroupNoise(prompt_seeds, group_size, prompts.input_ids.device)
+        device = prompts.input_ids.device
+        noise = _GroupNoise(prompt_seeds, group_size, device)
         decoding = decoding_of(sampling.decoding, network)
-        started = perf_counter()
+        started = clock_seconds(device)
         # In training mode layers whose activations are recomputed refuse the cache.
         with torch.no_grad(), evaluation_mode(network):
             read = prefill(network, prompts, features, group_size)
-            prefill_seconds = perf_counter() - started
+            prefill_seconds = clock_seconds(device) - started
             last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
             decoder = decoder_of(decoding, network, read.prompts, last_positions, sampling.max_new_tokens - 1)
             hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
             token_ids, log_probs, finished = self._decode(hidden, decoder, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
-        generate_seconds = perf_counter() - started - prefill_seconds
+        generate_seconds = clock_seconds(device) - started - prefill_seconds
         return replace(rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds}, decoding=decoding)
 
     def _decode(

@@ -14,6 +14,7 @@ from stvg_lightning.models.flops import (
     TowerShape,
     Work,
     measured_flops_per_second,
+    prefill_work,
     repeated_work,
     shape_of,
     shared_work,
@@ -34,6 +35,7 @@ SHAPE = ModelShape(
     trains_weights=False,
     tower=TowerShape(30, 20, 5, 2, stem_weights=10, patches_per_token=4),
 )
+NOT_TRAINED = {"trained_patch_weights": 0, "trained_token_weights": 0}
 
 
 def test_work_by_hand() -> None:
@@ -42,7 +44,10 @@ def test_work_by_hand() -> None:
     assert shared_work(2, [3, 1, 2]) == Work(tokens=5, pairs=13, scored=6)
     # Rows of five, three and four tokens: 15 + 6 + 10 pairs.
     assert repeated_work(2, [3, 1, 2]) == Work(tokens=12, pairs=31, scored=6)
-    assert total([Work(1, 2, 3), Work(10, 20, 30)]) == Work(11, 22, 33)
+    assert total([Work(1, 2, 3), Work(10, 20, 30, 40)]) == Work(11, 22, 33, 40)
+    # The tower reads a video once, or once for each of three completions.
+    assert shared_work(2, [3, 1, 2], patches=8).patches == 8 and repeated_work(2, [3, 1, 2], patches=8).patches == 24
+    assert prefill_work(2, patches=8).times(3) == Work(tokens=6, pairs=9, scored=3, patches=24)
 
 
 def test_flops_by_hand() -> None:
@@ -52,6 +57,10 @@ def test_flops_by_hand() -> None:
     # Adapters alone: once more what flows back, twice for attention, and 2 * 10 * 3 for their own gradient.
     assert work.training_flops(SHAPE) == 2 * (660 + 384 + 200) + 384 + 60
     assert work.training_flops(replace(SHAPE, trains_weights=True)) == 3 * (660 + 384 + 200)
+    with_video, frozen = replace(work, patches=8), replace(SHAPE, tower=replace(SHAPE.tower, **NOT_TRAINED))
+    assert with_video.forward_flops(SHAPE) - work.forward_flops(SHAPE) == SHAPE.tower.forward_flops(8)
+    assert with_video.training_flops(SHAPE) - work.training_flops(SHAPE) == SHAPE.tower.training_flops(8)
+    assert with_video.training_flops(frozen) - work.training_flops(frozen) == SHAPE.tower.forward_flops(8)
     assert SHAPE.tower.forward_flops(patches=8) == 2 * (30 * 8 + 20 * 2)
     # What flows back stops at the stem; five weights a patch and two a token have gradients of their own.
     assert SHAPE.tower.training_flops(patches=8) == 2 * 2 * (30 * 8 + 20 * 2) - 2 * 10 * 8 + 2 * (5 * 8 + 2 * 2)
@@ -80,6 +89,25 @@ def test_the_repeated_form_is_what_torch_counts(
         assert matrices == work.forward_flops(shape)
         return
     again = 2.0 * shape.head_weights * work.scored  # the head is computed again for its gradient
+    assert matrices == work.training_flops(shape) + again
+
+
+def test_a_tower_that_runs_for_every_copy_is_what_torch_counts(
+    qwen: VideoLanguageModel, world_samples: tuple[Sample, ...]
+) -> None:
+    """The repeated form as released trainers have it: a row for each completion, with a video of its own."""
+    network = copied(qwen).network.requires_grad_(True)
+    network.model.language_model.config._attn_implementation = "sdpa"
+    rows = batch_of(qwen, prompts_of(qwen, [world_samples[0]] * 3))
+    completions = Completions(random_completions(3, 4), torch.ones(3, 4, dtype=torch.bool))
+    with FlopCounterMode(display=False) as counter:
+        features = encode_videos(network, rows)
+        completion_log_probs(network, rows, completions, features).sum().backward()
+    counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
+    shape = replace(shape_of(network), layers=0)
+    work = repeated_work(rows.num_tokens, [4, 4, 4], patches=len(rows.patches) // 3)
+    again = 2.0 * shape.head_weights * work.scored
+    matrices = sum(flops for name, flops in counted.items() if "attention" not in name)
     assert matrices == work.training_flops(shape) + again
 
 

@@ -1,0 +1,1 @@
+"""The forms of one GRPO step that `grpo_step.py` compares."""
