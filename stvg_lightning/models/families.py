@@ -48,6 +48,23 @@ def tower_modules(model: PreTrainedModel) -> list[nn.Module]:
     return [tower_of(model)] if projector is None else [tower_of(model), projector]
 
 
+def tower_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The tower's layers, all alike."""
+    tower: Any = tower_of(model)
+    return tower.encoder.layer if shows_frames_as_images(model.config) else tower.blocks
+
+
+def tower_layer_output(model: PreTrainedModel, states: Float[Tensor, "patches width"]) -> Tensor:
+    """A pass through the tower's first layer, patches attending to all others, on whatever device they are."""
+    layer = tower_layers(model)[0]
+    if shows_frames_as_images(model.config):
+        return layer(states[None])
+    num_patches, vision = len(states), model.config.vision_config
+    angles = states.new_ones(num_patches, vision.hidden_size // vision.num_heads, dtype=torch.float32)
+    ends = torch.tensor([0, num_patches], dtype=torch.int32, device="cpu")
+    return layer(states, cu_seqlens=ends, position_embeddings=(angles, angles))
+
+
 def tower_output(
     model: PreTrainedModel, patches: Float[Tensor, "patches channels"], grid_thw: Int[Tensor, "videos 3"]
 ) -> TowerOutput:

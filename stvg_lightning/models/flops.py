@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stvg_lightning.models.families import shows_frames_as_images, tower_modules, tower_of
+from stvg_lightning.models.families import image_side, shows_frames_as_images, tower_modules, tower_of
 
 MATRIX_SIDES = {"cpu": 1024, "cuda": 8192}
 
@@ -37,6 +37,8 @@ class TowerShape:
         trained_token_weights: those of the second that are trained.
         stem_weights: those of the first that read pixels, to which nothing flows back.
         patches_per_token: patches that become one token.
+        patches_in_one: patches of the tower in each that a prompt counts: those of a whole image where frames are
+            shown as images.
     """
 
     patch_weights: int
@@ -45,6 +47,7 @@ class TowerShape:
     trained_token_weights: int
     stem_weights: int
     patches_per_token: int
+    patches_in_one: int = 1
 
     @property
     def is_trained(self) -> bool:
@@ -53,6 +56,7 @@ class TowerShape:
 
     def forward_flops(self, patches: int) -> float:
         """Of one pass without a gradient over so many patches."""
+        patches *= self.patches_in_one
         return 2.0 * (self.patch_weights * patches + self.token_weights * patches / self.patches_per_token)
 
     def training_flops(self, patches: int) -> float:
@@ -61,8 +65,10 @@ class TowerShape:
         Where adapters alone are trained, nothing flows back to what the first layer's attention reads: that
         part is counted all the same.
         """
+        forward = self.forward_flops(patches)
+        patches *= self.patches_in_one
         trained = self.trained_patch_weights * patches + self.trained_token_weights * patches / self.patches_per_token
-        return 2.0 * (self.forward_flops(patches) - self.stem_weights * patches + trained)
+        return 2.0 * (forward - self.stem_weights * patches + trained)
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,9 @@ def _causal_pairs(tokens: int) -> int:
 
 
 def _tower_shape(model: PreTrainedModel) -> TowerShape:
-    merged = round(1 / model.config.downsample_ratio) if shows_frames_as_images(model.config) else None
+    as_images, vision = shows_frames_as_images(model.config), model.config.vision_config
+    merged = round(1 / model.config.downsample_ratio) if as_images else vision.spatial_merge_size
+    sides = image_side(model.config) // int(vision.patch_size[0]) if as_images else 1
     counts, trained, stem = [0, 0], [0, 0], 0
     tower = tower_of(model)
     for part in tower_modules(model):
@@ -240,5 +248,6 @@ def _tower_shape(model: PreTrainedModel) -> TowerShape:
         trained_patch_weights=trained[0],
         trained_token_weights=trained[1],
         stem_weights=stem,
-        patches_per_token=(merged or model.config.vision_config.spatial_merge_size) ** 2,
+        patches_per_token=merged**2,
+        patches_in_one=sides**2,
     )

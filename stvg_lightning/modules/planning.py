@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from stvg_lightning.models.families import tower_layers
 from stvg_lightning.models.flops import ModelShape, shape_of
 from stvg_lightning.models.forward import HEAD_CHUNK_LOGITS
 from stvg_lightning.models.group_forward import parts_of
 from stvg_lightning.models.loading import Network
-from stvg_lightning.models.memory import bytes_of, saved_bytes_per_token
+from stvg_lightning.models.memory import bytes_of, saved_bytes_per_patch, saved_bytes_per_token
 from stvg_lightning.modules.floor import StepWork
 
 GIB = 2**30
@@ -32,6 +33,9 @@ class ModelSize:
         widest_bytes: of a token at a layer's widest.
         cache_bytes_per_token: its keys and values.
         tower_bytes_per_patch: the tower's memory at its widest, without a gradient.
+        tower_saved_bytes_per_patch: what a tower that is trained keeps of a patch for the gradient; 0 of a frozen one.
+        tower_state_bytes: of a patch between two of its layers.
+        tower_layers: how many.
         vocabulary_size: of the head.
     """
 
@@ -43,6 +47,9 @@ class ModelSize:
     widest_bytes: int
     cache_bytes_per_token: int
     tower_bytes_per_patch: int
+    tower_saved_bytes_per_patch: float
+    tower_state_bytes: int
+    tower_layers: int
     vocabulary_size: int
 
     @classmethod
@@ -51,15 +58,20 @@ class ModelSize:
         text, vision = model.config.get_text_config(), model.config.vision_config
         item = model.dtype.itemsize
         channels = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        shape = shape_of(model)
+        each = shape.tower.patches_in_one
         return cls(
-            shape=shape_of(model),
+            shape=shape,
             weight_bytes=bytes_of(list(model.parameters())),
             trained_bytes=bytes_of([p for p in model.parameters() if p.requires_grad]),
             saved_bytes_per_token=saved_bytes_per_token(model),
             state_bytes=text.hidden_size * item,
             widest_bytes=text.intermediate_size * item,
             cache_bytes_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * channels * item,
-            tower_bytes_per_patch=(3 * vision.intermediate_size + 6 * vision.hidden_size) * item,
+            tower_bytes_per_patch=each * (3 * vision.intermediate_size + 6 * vision.hidden_size) * item,
+            tower_saved_bytes_per_patch=each * saved_bytes_per_patch(model),
+            tower_state_bytes=each * vision.hidden_size * item,
+            tower_layers=len(tower_layers(model)),
             vocabulary_size=text.vocab_size,
         )
 
@@ -104,12 +116,23 @@ class StepPlan:
         """The most tokens that are scored in one pass."""
         return max(scored for _, scored in self.passes())
 
+    @property
+    def patches_at_once(self) -> int:
+        """The most patches of videos whose prompts go through the model together, of videos of equal length."""
+        most = max(portion.stop - portion.start for portion in self._portions())
+        return -(-self.patches * most // len(self.groups))
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        return [(prompt + sum(length - 1 for length in lengths), sum(lengths)) for prompt, lengths in self.groups]
+
+    def _portions(self) -> list[slice]:
+        return parts_of([tokens for tokens, _ in self._sizes()], self.tokens_per_pass, self.micro_batch_prompts)
+
     def passes(self) -> list[tuple[int, int]]:
         """Tokens and scored tokens of each pass of an update, packed as `portions_of` packs them."""
-        sizes = [(prompt + sum(length - 1 for length in lengths), sum(lengths)) for prompt, lengths in self.groups]
-        most = self.tokens_per_pass
+        sizes, most = self._sizes(), self.tokens_per_pass
         found: list[tuple[int, int]] = []
-        for portion in parts_of([tokens for tokens, _ in sizes], most, self.micro_batch_prompts):
+        for portion in self._portions():
             tokens, scored = (sum(each) for each in zip(*sizes[portion], strict=True))
             if most is None or tokens <= most:
                 found.append((tokens, scored))
@@ -146,16 +169,19 @@ class Machine:
 def memory_gib(size: ModelSize, plan: StepPlan) -> dict[str, float]:
     """Memory by what needs it, and at the peak: weights, what is trained, and the largest of three phases."""
     tokens = plan.tokens_at_once
-    kept = COPIES_OF_KEYS * size.saved_bytes_per_token * tokens
+    patches = plan.patches_at_once if size.tower_saved_bytes_per_patch else 0
+    kept, of_tower = COPIES_OF_KEYS * size.saved_bytes_per_token * tokens, size.tower_saved_bytes_per_patch * patches
     if plan.recomputes:
         layers = size.shape.layers
-        kept = layers * size.state_bytes * tokens + kept / layers
+        at_once = max(kept / layers, of_tower / size.tower_layers)  # one layer's, of either
+        kept, of_tower = layers * size.state_bytes * tokens, size.tower_layers * size.tower_state_bytes * patches
+        kept += at_once
     head = 3 * 4 * min(HEAD_CHUNK_LOGITS, plan.scored_at_once * size.vocabulary_size)
     held = plan.tokens_held_in_rollout
     found = {
         "weights": float(size.weight_bytes),
         "gradients and optimiser": float(TRAINED_COPIES * size.trained_bytes),
-        "update": kept + 4 * size.widest_bytes * tokens + head,
+        "update": kept + of_tower + 4 * size.widest_bytes * tokens + head,
         "rollout": float(held * size.cache_bytes_per_token + 4 * size.widest_bytes * held),
         "tower": float(size.tower_bytes_per_patch * plan.patches),
     }

@@ -63,6 +63,9 @@ def test_flops_by_hand() -> None:
     assert with_video.training_flops(frozen) - work.training_flops(frozen) == SHAPE.tower.forward_flops(8)
     assert SHAPE.tower.forward_flops(patches=8) == 2 * (30 * 8 + 20 * 2)
     # What flows back stops at the stem; five weights a patch and two a token have gradients of their own.
+    of_images = replace(SHAPE.tower, patches_in_one=4)
+    assert of_images.forward_flops(patches=2) == SHAPE.tower.forward_flops(patches=8)
+    assert of_images.training_flops(patches=2) == SHAPE.tower.training_flops(patches=8)
     assert SHAPE.tower.training_flops(patches=8) == 2 * 2 * (30 * 8 + 20 * 2) - 2 * 10 * 8 + 2 * (5 * 8 + 2 * 2)
 
 
@@ -142,7 +145,7 @@ def test_the_tower_is_what_torch_counts(
             sum(each.sum() for level in (features.tokens, *features.deepstack) for each in level).backward()
     counted = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
     matrices = sum(flops for name, flops in counted.items() if "attention" not in name)
-    patches = len(batch.patches) * (16 if network.config.model_type == "internvl" else 1)
+    patches = int(batch.grid_thw.prod(dim=1).sum())  # of InternVL's video: its frames, of 16 patches each
     tower = shape_of(network).tower
     assert tower.is_trained == (trained != "nothing")
     predicted = tower.forward_flops(patches) if trained == "nothing" else tower.training_flops(patches)

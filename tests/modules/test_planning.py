@@ -26,6 +26,7 @@ from tests.small_trainings import Attached, adapted_copy, curves_of, data_of, gr
 
 Samples = tuple[Sample, ...]
 LORA = Lora(rank=4)
+ADAPTED_TOWER = Lora(rank=4, vision_tower="adapted")
 GROUP, WRITTEN_TOKENS = 4, 60
 
 
@@ -42,22 +43,28 @@ def peak_bytes(run: Callable[[], object]) -> int:
     return most
 
 
-def size_of(model: VideoLanguageModel) -> ModelSize:
+def size_of(model: VideoLanguageModel, lora: Lora = LORA) -> ModelSize:
     """As `stvg plan` finds it: of a model that has no weights."""
     config = type(model.network.config)(**model.network.config.to_dict())
     with torch.device("meta"):
         empty = wrap_model(type(model.network)(config), model.encoder)
-        return ModelSize.of(add_adapter(empty, LORA).model.network)
+        return ModelSize.of(add_adapter(empty, lora).model.network)
 
 
-def collected_of(module: GRPO, model: VideoLanguageModel, samples: Samples) -> Collected:
-    """Long completions of random tokens for some questions."""
+def collected_of(
+    module: GRPO,
+    model: VideoLanguageModel,
+    samples: Samples,
+    group_size: int = GROUP,
+    written_tokens: int = WRITTEN_TOKENS,
+) -> Collected:
+    """Completions of random tokens for some questions, long ones by default."""
     batch = make_batch([preparation_of(model)(sample) for sample in samples], model.encoder.processor.tokenizer)
-    token_ids = random_completions(len(samples) * GROUP, WRITTEN_TOKENS)
+    token_ids = random_completions(len(samples) * group_size, written_tokens)
     written = Completions(token_ids, torch.ones_like(token_ids, dtype=torch.bool))
     zeros = torch.zeros(token_ids.shape)
-    rollouts = Rollouts(token_ids, written.mask, zeros, [""] * len(token_ids), written.mask[:, 0], GROUP)
-    rewards = torch.arange(len(token_ids), dtype=torch.float32).view(-1, GROUP)
+    rollouts = Rollouts(token_ids, written.mask, zeros, [""] * len(token_ids), written.mask[:, 0], group_size)
+    rewards = torch.arange(len(token_ids), dtype=torch.float32).view(-1, group_size)
     return Collected(batch, module.collector.encode(batch), rollouts, [], rewards, 0, {}, {})
 
 
@@ -90,6 +97,29 @@ def test_memory_of_an_update_is_what_torch_holds(
     measured = peak_bytes(lambda: module.accumulate_gradients(portions, credits))
     predicted = GIB * memory_gib(size_of(model), plan_of(collected, **settings))["update"]
     assert 0.8 < predicted / measured < 1.25, (predicted / 2**20, measured / 2**20)
+
+
+@pytest.mark.parametrize("settings", [{}, {"micro_batch_prompts": 1}, {"recomputes": True}], ids=str)
+def test_memory_of_an_adapted_tower_is_what_torch_holds(
+    model: VideoLanguageModel, world_samples: Samples, settings: dict[str, int | bool]
+) -> None:
+    """Short completions, so that the tower is much of it."""
+    adapted = adapted_copy(model, ADAPTED_TOWER)
+    keys = {name: value for name, value in settings.items() if name != "recomputes"}
+    module = grpo_module(adapted, GRPOSettings(max_rollouts=1, group_size=2, **keys), sampling=Sampling(4))
+    Attached(module)
+    if settings.get("recomputes"):
+        adapted.recompute_activations()
+    collected = collected_of(module, model, world_samples, group_size=2, written_tokens=4)
+    portions = module.portions([collected])
+    credits = module.credits(portions)
+    module.accumulate_gradients(portions, credits)
+    measured = peak_bytes(lambda: module.accumulate_gradients(portions, credits))
+    plan = replace(plan_of(collected, **settings), groups=tuple((g, (4, 4)) for g, _ in plan_of(collected).groups))
+    size = size_of(model, ADAPTED_TOWER)
+    predicted = GIB * memory_gib(size, plan)["update"]
+    assert 0.8 < predicted / measured < 1.25, (predicted / 2**20, measured / 2**20)
+    assert size_of(model).tower_saved_bytes_per_patch == 0
 
 
 def test_settings_change_what_is_predicted(models: dict[str, VideoLanguageModel]) -> None:
