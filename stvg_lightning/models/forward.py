@@ -136,7 +136,7 @@ def language_states(
         token_ids: what is read.
         position_ids: time, height and width of each token.
         features: of the videos whose placeholders are among the tokens.
-        more: what transformers takes beside: `attention_mask`, `past_key_values`, `row_layout`.
+        more: what transformers takes beside: `attention_mask`, `row_layout`, a cache under the name that it has there.
     """
     videos = None if features is None else encoder_outputs(model.config, features.tokens, features.deepstack)
     output = model.model(
