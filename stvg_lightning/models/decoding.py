@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
@@ -32,6 +33,11 @@ Recorder = Callable[[Step], Step]
 @runtime_checkable
 class Decoder(Protocol):
     """Reads completions token by token, rows in the order of their prompts."""
+
+    @property
+    def decoding(self) -> str:
+        """How it does that: `plain`, `fixed` or `graphs`."""
+        ...
 
     def keep(self, kept: Bool[Tensor, " rows"]) -> None:
         """Let completions leave that have ended."""
@@ -67,6 +73,7 @@ def decoder_of(
     prompts: DecodingPrompts,
     last_positions: Int[Tensor, "3 rows"],
     most_tokens: int,
+    must_record: bool = False,
 ) -> Decoder:
     """What reads the completions of prompts that were read.
 
@@ -76,11 +83,13 @@ def decoder_of(
         prompts: with as many completions each; the decoder takes them over.
         last_positions: of the last token of each row's prompt.
         most_tokens: that are read of any completion.
+        must_record: a step that cannot be recorded is an error; otherwise it is warned of, and done without.
     """
     if decoding == "plain" or most_tokens == 0:
         return GrowingDecoder(model, prompts, last_positions)
     fixed = FixedPrompts.of(prompts, last_positions, most_tokens)
-    return FixedDecoder.of(model, fixed, GraphRecorder(last_positions.device) if decoding == "graphs" else None)
+    record = GraphRecorder(last_positions.device) if decoding == "graphs" else None
+    return FixedDecoder.of(model, fixed, record, must_record)
 
 
 @dataclass
@@ -90,6 +99,7 @@ class GrowingDecoder:
     model: PreTrainedModel
     prompts: DecodingPrompts
     last_positions: Int[Tensor, "3 rows"]
+    decoding: str = "plain"
 
     def keep(self, kept: Bool[Tensor, " rows"]) -> None:
         """Let completions leave that have ended."""
@@ -112,6 +122,7 @@ class FixedDecoder:
         prompts: the tables.
         token_ids: what the next step reads at each place.
         record: records a shape's step when it is needed for the second time; None: nothing is recorded.
+        must_record: see `decoder_of`.
         places: of each completion that is left.
         num_read: tokens of each completion that were read.
         steps_of: how often each shape was used.
@@ -121,17 +132,24 @@ class FixedDecoder:
     prompts: FixedPrompts
     token_ids: Int[Tensor, " places"]
     record: Recorder | None
+    must_record: bool
     places: list[int]
     num_read: int = 0
     steps_of: dict[FixedShape, int] = field(default_factory=dict)
     _recorded: dict[FixedShape, Step] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: PreTrainedModel, prompts: FixedPrompts, record: Recorder | None) -> FixedDecoder:
+    def of(
+        cls, model: PreTrainedModel, prompts: FixedPrompts, record: Recorder | None, must_record: bool = False
+    ) -> FixedDecoder:
         """With a completion at every place."""
         num_places = prompts.shape.num_places
         token_ids = torch.zeros(num_places, dtype=torch.long, device=prompts.bias.device)
-        return cls(model, prompts, token_ids, record, list(range(num_places)))
+        return cls(model, prompts, token_ids, record, must_record, list(range(num_places)))
+
+    @property
+    def decoding(self) -> str:
+        return "fixed" if self.record is None else "graphs"
 
     def keep(self, kept: Bool[Tensor, " rows"]) -> None:
         """Let completions leave that have ended; what is left moves where fewer places do for it."""
@@ -158,11 +176,20 @@ class FixedDecoder:
         used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
         # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
         if self.record is not None and used == 2:
-            self._recorded[shape] = self.record(self._step)
+            self._keep_recorded(shape, self.record)
         states = self._recorded.get(shape, self._step)()
         self.prompts.read += 1
         self.num_read += 1
         return states[places]
+
+    def _keep_recorded(self, shape: FixedShape, record: Recorder) -> None:
+        try:
+            self._recorded[shape] = record(self._step)
+        except RuntimeError as error:
+            if self.must_record:
+                raise
+            warnings.warn(f"{error}; completions are written without", RuntimeWarning, stacklevel=2)
+            self.record = None
 
     def _step(self) -> Float[Tensor, "places width"]:
         """One step at all places of the shape: the same work on the same memory, whatever has been written."""

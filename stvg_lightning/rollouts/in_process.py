@@ -77,12 +77,16 @@ class InProcessSampler:
             read = prefill(network, prompts, features, group_size)
             prefill_seconds = clock_seconds(device) - started
             last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
-            decoder = decoder_of(decoding, network, read.prompts, last_positions, sampling.max_new_tokens - 1)
+            must_record = sampling.decoding == "graphs"
+            most_tokens = sampling.max_new_tokens - 1
+            decoder = decoder_of(decoding, network, read.prompts, last_positions, most_tokens, must_record)
             hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
             token_ids, log_probs, finished = self._decode(hidden, decoder, sampling, noise)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
         generate_seconds = clock_seconds(device) - started - prefill_seconds
-        return replace(rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds}, decoding=decoding)
+        return replace(
+            rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds}, decoding=decoder.decoding
+        )
 
     def _decode(
         self, hidden: Float[Tensor, "rows width"], decoder: Decoder, sampling: Sampling, noise: _GroupNoise

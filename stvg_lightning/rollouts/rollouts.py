@@ -24,7 +24,8 @@ class Sampling:
         temperature: divides the logits; 0 takes the likeliest token.
         decoding: how tokens are written one after the other; the results are the same. `graphs`: each step is recorded
             and replayed as a CUDA graph, in tables of a few fixed shapes; `fixed`: those shapes without a recording;
-            `plain`: shapes that follow what is left; `auto`: `graphs` on one NVIDIA GPU, else `plain`.
+            `plain`: shapes that follow what is left; `auto`: `graphs` on one NVIDIA GPU, with a warning and without
+            recordings where a step cannot be recorded, else `plain`.
     """
 
     max_new_tokens: int = 1024

@@ -173,6 +173,27 @@ def test_without_a_gpu_graphs_are_refused_and_not_taken(models: dict[str, VideoL
     assert Sampling().decoding == "auto"
 
 
+def test_what_cannot_be_recorded_is_refused_or_told(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(device: torch.device):
+        def record(step):
+            raise RuntimeError("no step could be recorded (it waits)")
+
+        return record
+
+    model = models["qwen3_vl"]
+    plain = roll_out(model, world_samples[:2], "plain")
+    monkeypatch.setattr(decoding, "GraphRecorder", refuses)
+    monkeypatch.setattr(in_process, "decoding_of", lambda wanted, network: "graphs")
+    with pytest.raises(RuntimeError, match="no step could be recorded"):
+        roll_out(model, world_samples[:2], "graphs")
+    with pytest.warns(RuntimeWarning, match=r"\(it waits\); completions are written without"):
+        automatic = roll_out(model, world_samples[:2], "auto")
+    assert automatic.decoding == "fixed"
+    assert_same(automatic, plain)
+
+
 def test_one_new_token_needs_no_table(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
     plain, fixed = (roll_out(models["qwen3_vl"], world_samples[:2], way, Sampling(1)) for way in ("plain", "fixed"))
     assert_same(fixed, plain)
