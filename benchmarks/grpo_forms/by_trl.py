@@ -22,11 +22,12 @@ from grpo_forms.case import (
     share_of_even_letters,
     tokenizer_without_end,
 )
+from grpo_forms.measuring import memory_mib
 from stvg_lightning.models.adapters import LANGUAGE_LAYERS
 
 
 def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any]:
-    """Seconds of TRL's steps on as many images as the video has steps of time."""
+    """Seconds and memory of TRL's steps on as many images as the video has steps of time."""
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import GRPOTrainer
@@ -72,7 +73,7 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
         raise ValueError(f"TRL wrote {written} tokens, not {case.num_rows} x {case.completion_tokens}")
     for each in seconds:
         each |= {f"{kind}update": each[f"{kind}step"] - each[f"{kind}rollout"] for kind in ("", "cpu_")}
-    return {"prompt_tokens": prompt_tokens, "runs": seconds[1:]}
+    return {"prompt_tokens": prompt_tokens, "runs": seconds[1:], "peak_mib": memory_mib(case.device)}
 
 
 def settings_of(case: Case, network: PreTrainedModel, folder: str) -> Any:

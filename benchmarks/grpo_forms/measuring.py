@@ -40,6 +40,7 @@ def measure(case: Case) -> dict[str, Any]:
         phases |= {"cpu_step": used, "cpu_rollout": rollout_used, "cpu_update": used - rollout_used}
         found.setdefault("runs", []).append(phases)
     del found["runs"][0]
+    found["peak_mib"] = memory_mib(case.device)
     found["decoding"] = decoding
     found["flops"] = flops_of(bench)
     found["matrix_flops_per_second"] = measured_flops_per_second(case.device, case.dtype)

@@ -19,6 +19,7 @@ COLUMNS = {
     "step, CPU time": "cpu_step_speed_up",
     "step, seconds": "step_speed_up",
     "update's memory, share": "update_memory_share",
+    "process's memory, share": "process_memory_share",
 }
 
 
@@ -42,6 +43,9 @@ def ratios_of(row: Mapping[str, Any]) -> dict[str, Any]:
         theirs, ours = row["trl"]["seconds"], shared["seconds"]
         phases = [name for name in ours if name in theirs]
         found["trl"] = {f"{phase}_speed_up": theirs[phase] / ours[phase] for phase in phases}
+    for form in set(found) - {"shared"}:
+        if "peak_mib" in row[form] and "peak_mib" in shared:
+            found[form]["process_memory_share"] = shared["peak_mib"] / row[form]["peak_mib"]
     return {form: {name: round(value, 3) for name, value in each.items()} for form, each in found.items()}
 
 
@@ -77,8 +81,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
     lines, floors, failures = [_line(header), _line(["---"] * len(header))], [], []
     for row in rows:
         size = _size(row)
-        for form in (*REPEATED, "trl"):
-            if values := row["ratios"].get(form):
+        for form in ("shared", *REPEATED, "trl"):
+            if form != "shared" and (values := row["ratios"].get(form)):
                 cells = [f"{values[name]:.2f}" if name in values else "-" for name in COLUMNS.values()]
                 lines.append(_line([size, form, *cells]))
             if "failed" in row.get(form, {}):

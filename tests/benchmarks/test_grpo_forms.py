@@ -132,6 +132,7 @@ def measured(seconds: float, flops: float, memory: float) -> dict:
         "seconds": {**dict.fromkeys(phases, seconds), **{f"cpu_{name}": 2 * seconds for name in phases[3:]}},
         "flops": dict.fromkeys(phases, flops),
         "memory": {"held_mib": 10.0, "peak_mib": 10.0 + memory},
+        "peak_mib": 5 * memory,
         "matrix_flops_per_second": 50.0,
         "generate_bytes": 30.0,
         "copied_bytes_per_second": 20.0,
@@ -145,10 +146,13 @@ def test_ratios_by_hand() -> None:
         "shared": measured(2.0, 40.0, 100.0),
         "repeated": measured(12.0, 160.0, 400.0),
         "repeated_text": {"failed": "MemoryError"},
-        "trl": {"seconds": {"step": 9.0}},
+        "trl": {"seconds": {"step": 9.0}, "peak_mib": 1000.0},
     }
     ratios = ratios_of(row)
-    assert ratios.keys() == {"shared", "repeated", "trl"} and ratios["trl"] == {"step_speed_up": 4.5}
+    assert ratios.keys() == {"shared", "repeated", "trl"} and ratios["trl"] == {
+        "step_speed_up": 4.5,
+        "process_memory_share": 0.5,
+    }
     of_repeated = ratios["repeated"]
     assert (of_repeated["update_speed_up"], of_repeated["update_flops_ratio"]) == (6.0, 4.0)
     assert of_repeated["update_share_of_flops_ratio"] == 1.5 and of_repeated["update_memory_share"] == 0.25
@@ -159,7 +163,8 @@ def test_ratios_by_hand() -> None:
     lines = table_of([{**row, "ratios": ratios}]).splitlines()
     assert lines[2].startswith("| 1,234 | repeated | 4.00 | 6.00 |") and lines[2].count("|") == len(COLUMNS) + 3
     assert "1,234, repeated_text: MemoryError" in lines and "| 1,234 | completions written by | graphs |" in lines
-    assert ratios_of({"shared": {"failed": "MemoryError"}}) == {}
+    failed = {"wanted_prompt_tokens": 7, "shared": {"failed": "MemoryError"}, "ratios": {}}
+    assert ratios_of(failed) == {} and table_of([failed]).endswith("\n7, shared: MemoryError")
 
 
 @pytest.mark.slow
