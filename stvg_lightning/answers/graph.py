@@ -159,9 +159,7 @@ class GraphAnswers:
         ]
         return json.dumps(boxes)
 
-    def _read_list(
-        self, content: str, view: View | None
-    ) -> tuple[Span | None, dict[int, Box] | None, tuple[str, ...]]:
+    def _read_list(self, content: str, view: View | None) -> tuple[Span | None, dict[int, Box] | None, tuple[str, ...]]:
         """A time or boxes, and what could not be read."""
         try:
             value = _json_of(content)

@@ -17,7 +17,6 @@ from stvg_lightning.data.synthetic import WorldSettings, asked_samples, make_sam
 from stvg_lightning.tubes import Sample
 from stvg_lightning.tubes.choices import check_choice
 
-
 Asked = Literal["stvg", "spatial", "temporal", "str_questions"]
 
 

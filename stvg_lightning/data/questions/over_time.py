@@ -97,9 +97,7 @@ def localisation(source: Source, rng: Generator, decimals: int) -> Question | No
     count = int(rng.integers(1, MOST_BOXES + 1))
     frames = tuple(sorted(picks(list(source.seen), count, rng)))
     with_boxes = [
-        thing
-        for thing in source.only_ones(frames)
-        if all(thing.places[frame].box_xyxy is not None for frame in frames)
+        thing for thing in source.only_ones(frames) if all(thing.places[frame].box_xyxy is not None for frame in frames)
     ]
     if not with_boxes:
         return None

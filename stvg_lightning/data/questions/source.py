@@ -116,7 +116,5 @@ class Source:
         seen = [thing for thing in self.things if any(first <= frame <= last for frame in thing.places)]
         names = [thing.name for thing in seen]
         return [
-            thing
-            for thing in seen
-            if names.count(thing.name) == 1 and all(frame in thing.places for frame in frames)
+            thing for thing in seen if names.count(thing.name) == 1 and all(frame in thing.places for frame in frames)
         ]

@@ -33,7 +33,7 @@ def counting(source: Source, rng: Generator, decimals: int) -> Question | None:
     kinds = sorted({kind for thing in source.seen[frame] for kind in thing.counts_as})
     kind = pick(kinds, rng)
     counted = tuple(thing for thing in source.seen[frame] if kind in thing.counts_as)
-    asked = f"{at_time(source, frame)}, how many things of the kind \"{kind}\" are there?"
+    asked = f'{at_time(source, frame)}, how many things of the kind "{kind}" are there?'
     return Question("counting", "numeric", asked, (frame,), counted, float(len(counted)))
 
 
@@ -111,7 +111,7 @@ def _seen_from(source: Source, frame: int, found: list[Thing], rng: Generator, d
         return None
     stand, face, target = picks(found, 3, rng)
     here, there, goal = (source.on_grid(thing, frame) for thing in (stand, face, target))
-    least = 10 * slack(decimals)  # nearer, and a rounded position would turn the direction by degrees
+    least = 11 * slack(decimals)  # nearer, and rounded positions could turn the direction by 15 degrees
     if min(math.dist(here, there), math.dist(here, goal)) < least:
         return None
     (ax, ay), (bx, by) = away(here, there), away(here, goal)
