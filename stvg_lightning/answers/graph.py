@@ -77,8 +77,8 @@ class GraphAnswers:
             kinds = sorted({node.name for frame in graph.frames for node in frame.nodes})
             lines.append(f"Write it for the times {times} (in seconds) and for {', '.join(kinds)}.")
         wanted = WANTED.get(truth.task) or (
-            'Answer with [{"t": seconds, "box": [x, y, x, y]}, ...], one box for each time that is asked about, corners '
-            f"in {words_of(self.coordinates, _frames_of(truth, view))}."
+            'Answer with [{"t": seconds, "box": [x, y, x, y]}, ...], one box for each time that is asked about, '
+            f"corners in {words_of(self.coordinates, _frames_of(truth, view))}."
         )
         return "\n".join([*lines, f"Then answer inside <answer></answer>. {wanted}"])
 

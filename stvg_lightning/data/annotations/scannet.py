@@ -1,4 +1,4 @@
-"""ScanNet's rooms as axis-aligned boxes: the arrays that VoteNet's and MMDetection3D's preparation of ScanNet leaves."""
+"""ScanNet's rooms as axis-aligned boxes: the arrays that VoteNet's and MMDetection3D's preparation leave."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_room(file: Path) -> tuple[list[RoomBox], int]:
         raise ValueError(f"{file}: {found}: an array of numbers with 7 columns is needed")
     boxes = []
     for index, row in enumerate(rows.astype(float)):
-        x, y, z, dx, dy, dz, kind = (float(value) for value in row)
+        x, y, _, dx, dy, dz, kind = (float(value) for value in row)
         if not np.isfinite(row).all() or min(dx, dy, dz) <= 0:
             raise ValueError(f"{file}[{index}]: {row.tolist()}: finite numbers, sizes above 0, are needed")
         if int(kind) in NAMES:

@@ -65,9 +65,9 @@ def read(
     Dropped: missing videos, and those about which nothing clear can be asked.
 
     Args:
-        annotations: a file, or a folder of them at any depth: VidOR's `<video>.json`; MOT's `<sequence>/gt/gt.txt`, or a
-            tracker's `<sequence>.txt`; KITTI's tracking labels `<sequence>.txt`; ScanNet's boxes as VoteNet leaves them,
-            `<scene>_aligned_bbox.npy`, or `<scene>_bbox.npy` where there is no other.
+        annotations: a file, or a folder of them at any depth: VidOR's `<video>.json`; MOT's `<sequence>/gt/gt.txt`,
+            or a tracker's `<sequence>.txt`; KITTI's tracking labels `<sequence>.txt`; ScanNet's boxes as VoteNet leaves
+            them, `<scene>_aligned_bbox.npy`, or `<scene>_bbox.npy` where there is no other.
         videos: files `<video>.mp4`, or folders of pictures: `<sequence>`, `<sequence>/img1` (MOT), `<scene>/color`.
         report: counts what was changed and dropped.
         tracks: of which form the annotations are.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 from numpy.random import Generator
 
@@ -38,7 +38,8 @@ def appearance_order(source: Source, rng: Generator, decimals: int) -> Question 
     count = int(rng.integers(2, MOST_ORDERED + 1))
     chosen = sorted(picks(found, count, rng), key=lambda thing: min(thing.places))
     firsts = [min(thing.places) for thing in chosen]
-    if len(chosen) < 2 or any(after - before < LEAST_SECONDS * source.fps for before, after in zip(firsts, firsts[1:])):
+    least = LEAST_SECONDS * source.fps
+    if len(chosen) < 2 or any(after - before < least for before, after in pairwise(firsts)):
         return None
     orders = [", ".join(f"the {thing.name}" for thing in order) for order in permutations(chosen)]
     wrong = picks(orders[1:], MOST_ORDERS - 1, rng)
