@@ -15,7 +15,6 @@ from stvg_lightning.data.annotations.scannet import read_room, scene_of
 from stvg_lightning.data.annotations.videos import VideoFolder
 from stvg_lightning.data.annotations.vidor import read_trajectories
 from stvg_lightning.data.questions import (
-    KINDS,
     Place,
     QuestionSettings,
     Source,
@@ -51,12 +50,7 @@ def read(
     report: Report,
     tracks: Tracks = "vidor",
     fps: float | None = None,
-    kinds: tuple[str, ...] = tuple(KINDS),
-    per_kind: int = 1,
-    most_things: int = 10,
-    most_frames: int = 4,
-    decimals: int = 1,
-    seed: int = 0,
+    questions: QuestionSettings = QuestionSettings(),
 ) -> Iterator[Sample]:
     """Samples of the tasks choice, numeric, spatial and temporal, ids `<video>/<kind>/<n>`, with their scene graph.
 
@@ -73,7 +67,7 @@ def read(
         tracks: of which form the annotations are.
         fps: the rate of pictures: MOT's `seqinfo.ini` tells it, KITTI's is 10, and for ScanNet it must be given. A
             video's own counts before it.
-        kinds: see `QuestionSettings`, as for `per_kind`, `most_things`, `most_frames`, `decimals` and `seed`.
+        questions: which, and how many: `questions={per_kind: 3, seed: 1}`.
 
     Raises:
         FileNotFoundError: no annotations.
@@ -82,11 +76,12 @@ def read(
     check_choice("tracks", tracks, get_args(Tracks))
     if fps is not None and not fps > 0:
         raise ValueError(f"fps {fps} must be above 0")
-    settings = QuestionSettings(tuple(kinds), per_kind, most_things, most_frames, decimals, seed)
     files = annotation_files(annotations, tracks)
-    return _samples(
-        files, videos, report, lambda name, file: READERS[tracks](name, file, videos, fps, report), settings
-    )
+
+    def convert(name: str, file: Path) -> tuple[Source, Film]:
+        return READERS[tracks](name, file, videos, fps, report)
+
+    return _samples(files, convert, questions, report)
 
 
 def annotation_files(place: Path, tracks: Tracks) -> dict[str, Path]:
@@ -121,10 +116,9 @@ def _video_of(file: Path, tracks: Tracks) -> str | None:
 
 def _samples(
     files: Mapping[str, Path],
-    videos: VideoFolder,
-    report: Report,
     convert: Callable[[str, Path], tuple[Source, Film]],
     settings: QuestionSettings,
+    report: Report,
 ) -> Iterator[Sample]:
     for name, file in files.items():
         try:
