@@ -8,10 +8,11 @@ letter, a number, a time `[start, end]`, or boxes `[{"t": seconds, "box": [x1, y
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from json import JSONDecodeError
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.coordinates import Coordinates, scales_of, words_of
@@ -23,13 +24,25 @@ from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.json_values import is_number, shortest_number, strict_json
 from stvg_lightning.tubes.scene_graph import SceneGraph, read_scene_graph, scene_graph_to_json
 
+_NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
+_LINE = re.compile(rf"{_NUMBER}\s{{0,9}}:(.*)", re.ASCII)
+_NODE = re.compile(rf"([A-Za-z][\w '-]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
+
 TASKS = ("choice", "numeric", "temporal", "spatial")
 LONGEST_GRAPH = 200_000
 """Characters of a graph, or of a list of boxes, that are read."""
 
 LARGEST_FRAME = 10**9
+Form = Literal["full", "nodes", "lines"]
+"""`full`: JSON of nodes and edges. `nodes`: the same without edges. `lines`: nodes in few tokens, a line a time."""
+
 NODES = '{"frames": [{"t": seconds, "nodes": [{"name": kind, "id": number, "pos": [x, y]}, ...]'
 EDGES = ', "edges": [{"a": id, "b": id, "dist": distance, "angle": degrees}, ...]'
+SCHEMAS = {
+    "full": f"{NODES}{EDGES}}}, ...]}}",
+    "nodes": f"{NODES}}}, ...]}}",
+    "lines": "one line for each time, seconds: kind [x, y], kind [x, y], ...",
+}
 WANTED = {
     "choice": "Answer with the letter alone.",
     "numeric": "Answer with a number alone.",
@@ -42,17 +55,18 @@ class GraphAnswers:
     """How graphs and answers are asked for.
 
     Attributes:
-        edges: whether edges are asked for and written; without them, rewards work them out from the nodes.
+        form: how the graph is written; of edges that are not, rewards work distance and angle out from the nodes.
         coordinates: what the corners of boxes are counted in.
 
     Raises:
-        ValueError: unknown coordinates.
+        ValueError: an unknown form, or unknown coordinates.
     """
 
-    edges: bool = True
+    form: Form = "full"
     coordinates: Coordinates = "input"
 
     def __post_init__(self) -> None:
+        check_choice("form", self.form, get_args(Form))
         check_choice("coordinates", self.coordinates, get_args(Coordinates))
 
     def instruction(self, truth: Truth, view: View | None = None) -> str:
@@ -65,11 +79,10 @@ class GraphAnswers:
             ValueError: another task than `TASKS`, or a question for boxes without the frames that are shown.
         """
         _check_task(truth)
-        schema = f"{NODES}{EDGES if self.edges else ''}}}, ...]}}"
         lines = [
             truth.query,
-            f"Think inside <think></think>. There, write where things are inside <graph></graph>, as {schema}, with "
-            "positions on a grid of ten by ten.",
+            "Think inside <think></think>. There, write where things are inside <graph></graph>, as "
+            f"{SCHEMAS[self.form]}, with positions on a grid of ten by ten.",
         ]
         graph = _graph_of(truth)
         if graph is not None and graph.frames:
@@ -98,7 +111,7 @@ class GraphAnswers:
         if not self.holds_answer(truth):
             raise ValueError(f"truth {truth.id!r} has no answer to write")
         graph = _graph_of(truth)
-        told = "" if graph is None else f"<graph>{_graph_text(graph, self.edges)}</graph>"
+        told = "" if graph is None else f"<graph>{_graph_text(graph, self.form)}</graph>"
         return (
             f"<think>{thought.replace('{target}', '')}{told}</think><answer>{self._answer_text(truth, view)}</answer>"
         )
@@ -119,7 +132,7 @@ class GraphAnswers:
         if written is None:
             problems.append("no <graph>...</graph> in the thought")
         else:
-            graph, found = _read_graph(written)
+            graph, found = _read_graph(written, self.form)
             problems.extend(found)
         content = last_answer(text)
         span, boxes = None, None
@@ -191,26 +204,53 @@ class GraphAnswers:
         return round(item["t"] * frames.fps), (x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y)
 
 
-def _graph_text(graph: SceneGraph, edges: bool) -> str:
+def _graph_text(graph: SceneGraph, form: Form) -> str:
     """A graph as a model is to write it: whole numbers without a point, and edges only where they are asked for."""
     record = scene_graph_to_json(graph)
     for frame in record["frames"]:
         frame["t"] = shortest_number(frame["t"])
         for node in frame["nodes"]:
             node["pos"] = [shortest_number(value) for value in node["pos"]]
-        if not edges:
+        if form != "full":
             del frame["edges"]
-    return json.dumps(record)
+    if form != "lines":
+        return json.dumps(record)
+    lines = []
+    for frame in record["frames"]:
+        nodes = ", ".join(f"{node['name']} {node['pos']}" for node in frame["nodes"])
+        lines.append(f"{frame['t']}: {nodes}")
+    return "\n".join(lines)
 
 
-def _read_graph(written: str) -> tuple[SceneGraph | None, tuple[str, ...]]:
+def _read_graph(written: str, form: Form) -> tuple[SceneGraph | None, tuple[str, ...]]:
     if len(written) > LONGEST_GRAPH:
         return None, (f"the graph has {len(written)} characters: more than {LONGEST_GRAPH} are not read",)
+    if form == "lines":
+        return _read_lines(written)
     try:
         value: Any = strict_json(written)
     except (ValueError, JSONDecodeError, RecursionError) as error:
         return None, (f"the graph is no JSON: {str(error)[:100]}",)
     return read_scene_graph(value)
+
+
+def _read_lines(written: str) -> tuple[SceneGraph, tuple[str, ...]]:
+    """A graph in lines; nodes are numbered as they stand."""
+    frames, problems = list[dict[str, Any]](), list[str]()
+    for line in filter(None, map(str.strip, written.splitlines())):
+        found = _LINE.fullmatch(line)
+        if found is None:
+            problems.append(f"a line needs seconds: kind [x, y], ...: {line[:60]!r}")
+            continue
+        nodes = [
+            {"name": node[1], "id": number, "pos": [float(node[2]), float(node[3])]}
+            for number, node in enumerate(_NODE.finditer(found[2]), start=1)
+        ]
+        if left := _NODE.sub("", found[2]).strip(" ,"):
+            problems.append(f"no kind [x, y]: {left[:60]!r}")
+        frames.append({"t": float(found[1]), "nodes": nodes})
+    graph, more = read_scene_graph({"frames": frames})
+    return graph, (*problems, *more)
 
 
 def _json_of(content: str) -> Sequence[Any]:

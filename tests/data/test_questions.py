@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stvg_lightning.answers import Frames, GraphAnswers, View
+from stvg_lightning.answers.graph import Form
 from stvg_lightning.data.questions import (
     KINDS,
     Place,
@@ -299,9 +300,9 @@ def video_truth(source: Source) -> Truth:
     return Truth(source.id, "", source.fps, source.num_frames, 200, 200)
 
 
-@pytest.mark.parametrize("edges", [True, False])
-def test_gold_answers_earn_all_that_there_is(edges: bool) -> None:
-    language = GraphAnswers(edges=edges, coordinates="original")
+@pytest.mark.parametrize("form", ["full", "nodes", "lines"])
+def test_gold_answers_earn_all_that_there_is(form: Form) -> None:
+    language = GraphAnswers(form, coordinates="original")
     kinds = set()
     for seed in range(30):
         source = random_source(seed, "picture")
