@@ -334,7 +334,7 @@ def test_the_drawn_world_is_asked_about_in_turn() -> None:
     assert samples[0].video == again[0].video
     other = list(asked_samples("test", 9, 1, world, settings))
     assert [sample.truth.query for sample in samples] != [sample.truth.query for sample in other]
-    with pytest.raises(ValueError, match="of 10 scenes only 0 have a question of the kinds appearance_order"):
+    with pytest.raises(ValueError, match="10 scenes have only 0 questions of the kinds appearance_order"):
         list(asked_samples("test", 2, 0, world, QuestionSettings(kinds=("appearance_order",))))
 
 

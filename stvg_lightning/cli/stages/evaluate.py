@@ -37,6 +37,7 @@ LOCATED = "located_boxes_xyxy"
 NO_OBJECT = 0  # object ids start at 1
 SHOWN_METRICS = (
     "m_tIoU",
+    "m_sIoU",
     "m_vIoU",
     "vIoU@0.3",
     "vIoU@0.5",

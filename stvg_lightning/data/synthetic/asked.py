@@ -21,7 +21,7 @@ from stvg_lightning.data.video import encode_mp4
 from stvg_lightning.tubes import Sample, Truth
 
 SEEDS_A_SAMPLE = 5
-"""How many scenes may be tried for each question before a kind is known to be none for this world."""
+"""How many scenes may be tried for each question: about some, nothing clear can be asked of its kind."""
 
 
 def source_of(scene: Scene) -> Source:
@@ -44,7 +44,7 @@ def source_of(scene: Scene) -> Source:
 def asked_samples(
     split: str, num_samples: int, seed: int, world: WorldSettings, settings: QuestionSettings
 ) -> Iterator[Sample]:
-    """Samples of a split, each a question about a scene of its own, the kinds in turn.
+    """Samples of a split, each a question about a scene of its own, as many of each kind.
 
     Args:
         split: see `split_seeds`, as for `num_samples` and `seed`.
@@ -62,8 +62,8 @@ def asked_samples(
         if done == num_samples:
             return
         scene = make_scene(scene_seed, world)
-        kinds = settings.kinds[done % len(settings.kinds) :] + settings.kinds[: done % len(settings.kinds)]
-        question = next(questions_of(source_of(scene), replace(settings, kinds=kinds, per_kind=1)), None)
+        kind = settings.kinds[done % len(settings.kinds)]
+        question = next(questions_of(source_of(scene), replace(settings, kinds=(kind,), per_kind=1)), None)
         if question is None:
             continue
         done += 1
@@ -75,6 +75,6 @@ def asked_samples(
         yield Sample(truth, encode_mp4(frames, world.fps), source=f"seed {scene.seed}")
     if done < num_samples:
         raise ValueError(
-            f"of {most} scenes only {done} have a question of the kinds {', '.join(settings.kinds)}, and {num_samples} "
-            f"are asked for: take others of {', '.join(KINDS)}, or a world of more things"
+            f"{most} scenes have only {done} questions of the kinds {', '.join(settings.kinds)} in turn, and "
+            f"{num_samples} are asked for: take others of {', '.join(KINDS)}, or a world of more things"
         )
