@@ -5,6 +5,7 @@ from stvg_lightning.answers.answer import Answer, BoxLists
 from stvg_lightning.answers.box_chain import BoxChain
 from stvg_lightning.answers.coordinates import Coordinates
 from stvg_lightning.answers.frame_box import FrameBox
+from stvg_lightning.answers.graph import GraphAnswers
 from stvg_lightning.answers.labels import MARKER_KINDS, MarkerKind, label_of, object_id_of
 from stvg_lightning.answers.language import AnswerLanguage
 from stvg_lightning.answers.view import Frames, View
@@ -18,6 +19,7 @@ __all__ = [
     "Coordinates",
     "FrameBox",
     "Frames",
+    "GraphAnswers",
     "MarkerKind",
     "View",
     "choice",

@@ -28,6 +28,7 @@ from stvg_lightning.cli.predictors import (
     recipe_of,
 )
 from stvg_lightning.cli.scoring import (
+    LABELS,
     MISSING,
     NOTHING_SAID,
     Rows,
@@ -38,6 +39,7 @@ from stvg_lightning.cli.scoring import (
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.evaluation import Case, case_of
 from stvg_lightning.evaluation.benchmarks import Benchmark, load_benchmark
+from stvg_lightning.evaluation.by_label import label_means
 from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Truth
@@ -77,10 +79,12 @@ def evaluate(options: Namespace) -> int:
     write_rows(plan.folder / ROWS_FILE, rows)
     differences = {} if earlier is None else differences_to(earlier, rows, plan)
     scores = scores_of(plan.protocols, rows) | ({"differences": differences} if differences else {})
-    write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | made_of(plan, options), indent=2) + "\n")
+    labelled = label_means(plan.protocols, rows)
+    labels = {LABELS: labelled} if labelled else {}
+    write_atomically(plan.folder / SCORES_FILE, json.dumps(scores | labels | made_of(plan, options), indent=2) + "\n")
     if options.json:
         means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in plan.protocols}
-        print(json.dumps(means | unanswered(answers, plan.questions) | made_of(plan, options)))
+        print(json.dumps(means | labels | unanswered(answers, plan.questions) | made_of(plan, options)))
         return 0
     print_evaluation(plan.protocols, rows, differences, plan.benchmark, options.ablations)
     if plan.benchmark is not None:

@@ -140,7 +140,9 @@ def _where_present(overlay: Any, beneath: Any) -> Any:
         name = key.removesuffix("?") if isinstance(key, str) else key
         known = beneath.get(name) if isinstance(beneath, Mapping) else None
         if name == key or known is not None:
-            kept[name] = _where_present(value, known)
+            found = _where_present(value, known)
+            if found or not value or not isinstance(value, Mapping) or isinstance(known, Mapping):
+                kept[name] = found  # what holds marked keys alone changes nothing that has no keys
     return kept
 
 

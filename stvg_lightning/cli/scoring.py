@@ -15,6 +15,7 @@ from rich.table import Table
 from stvg_lightning.answers import Answer, AnswerLanguage, View
 from stvg_lightning.cli.binding import bind
 from stvg_lightning.evaluation import Case, case_of
+from stvg_lightning.evaluation.by_label import by_label, label_means
 from stvg_lightning.evaluation.protocols import EvaluationProtocol, load_protocol
 from stvg_lightning.evaluation.repair import Repair
 from stvg_lightning.tubes import Truth, span_frames_to_seconds
@@ -24,6 +25,9 @@ from stvg_lightning.tubes.predictions import Prediction, read_predictions
 
 MISSING = "missing"
 """The key of the truths without a prediction, beside the protocols; it is there where any is."""
+
+LABELS = "labels"
+"""The key of the scores for each label, beside the protocols; it is there where any truth bears labels."""
 
 NOTHING_SAID = Answer("", problems=("no prediction",))
 SHOWN_IDS = 20
@@ -44,7 +48,9 @@ def score_files(options: Namespace) -> int:
         write_rows(options.rows, rows)
     if options.json:
         means: dict[str, Any] = {protocol.name: protocol.means(rows[protocol.name]) for protocol in protocols}
-        print(json.dumps(means | ({MISSING: missing} if missing else {}), allow_nan=False))
+        labelled = label_means(protocols, rows)
+        told = means | ({LABELS: labelled} if labelled else {}) | ({MISSING: missing} if missing else {})
+        print(json.dumps(told, allow_nan=False))
         return 0
     for protocol in protocols:
         print_scores(Console(), protocol, rows[protocol.name])
@@ -99,6 +105,28 @@ def print_scores(console: Console, protocol: EvaluationProtocol, rows: Rows) -> 
         low, high = 100 * interval.low, 100 * interval.high
         table.add_row(metric, f"{100 * interval.mean:.2f}", f"{low:.2f} to {high:.2f}", str(num_rows))
     console.print(table)
+    for label, values in by_label(rows).items():
+        console.print(label_table(protocol, label, values))
+
+
+def label_table(protocol: EvaluationProtocol, label: str, values: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """A protocol's metrics in percent for each value of a label, with half their 95 % intervals, and for all of it."""
+    everything = [row for rows in values.values() for row in rows]
+    metrics = list(protocol.means(everything))
+    table = Table()
+    table.add_column(label)
+    for metric in (*metrics, "questions"):
+        table.add_column(metric, justify="right")
+    for value, rows in (*values.items(), ("all", everything)):
+        intervals = protocol.intervals(rows)
+        cells = [
+            f"{100 * found[0].mean:.2f} ± {50 * (found[0].high - found[0].low):.2f}" if found else "-"
+            for found in (intervals.get(metric) for metric in metrics)
+        ]
+        if value == "all":
+            table.add_section()
+        table.add_row(value, *cells, str(len(rows)))
+    return table
 
 
 def reader_of(options: Namespace) -> Read:

@@ -14,7 +14,7 @@ from stvg_lightning.evaluation.metrics import (
     temporal_iou_frames,
     video_iou,
 )
-from stvg_lightning.evaluation.protocols.protocol import Row, Share, above, share
+from stvg_lightning.evaluation.protocols.protocol import Row, Share, above, labels_of, share
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.choices import check_choice
 
@@ -45,9 +45,10 @@ def score_case(case: Case) -> Row:
         case: the answer, one that could not be read scores 0, and its truth.
 
     Returns:
-        A row that JSON can hold: `id`, `task`, `tIoU`, `sIoU`, `vIoU`, `gt_vIoU`, `object_id_correct`, `correct`,
-        `relative_accuracy`, `predicted_span_seconds`, `true_span_seconds`, `predicted_object_ids`, `true_object_id`,
-        `unreadable` (a part that the question asks for is missing), `problems`, `text`. A score that the
+        A row that JSON can hold: `id`, `task`, `labels` where there are any, `tIoU`, `sIoU`, `vIoU`, `gt_vIoU`,
+        `object_id_correct`, `correct`, `relative_accuracy`, `predicted_span_seconds`, `true_span_seconds`,
+        `predicted_object_ids`, `true_object_id`, `unreadable` (a part that the question asks for is missing),
+        `problems`, `text`. A score that the
         task does not have is None: no tIoU for `spatial`, only tIoU for `temporal`, `correct` alone for `choice` and
         `relative_accuracy` alone for `numeric`; no `object_id_correct` where the answer is in boxes. Where the truth
         names no object, the one that its boxes vote for is right, and none where no object overlaps them.
@@ -61,6 +62,7 @@ def score_case(case: Case) -> Row:
     return {
         "id": truth.id,
         "task": truth.task,
+        **labels_of(truth),
         **_grounding_scores(case),
         **_question_scores(case),
         "predicted_span_seconds": None if answer.span_seconds is None else list(answer.span_seconds),

@@ -26,6 +26,11 @@ Rows = Sequence[Mapping[str, Any]]
 _THINK = re.compile("<(/?)think>", re.IGNORECASE | re.ASCII)
 _ANSWER = re.compile("<(/?)answer>", re.IGNORECASE | re.ASCII)
 
+SCORES = ("vIoU", "tIoU", "correct", "relative_accuracy")
+"""What a sample is scored by: of its row's scores the first that its task has."""
+
+SHOWN_SCORES = ("tIoU", "vIoU", "correct", "relative_accuracy")
+
 
 @dataclass(frozen=True)
 class GalleryChoice:
@@ -74,7 +79,7 @@ class ModelView:
 def choose_gallery(rows_by_model: Mapping[str, Rows], count: int) -> list[GalleryChoice]:
     """Choose samples that show what the last model does: improved, good, and wrong ones by turns.
 
-    A sample is scored by vIoU, or by tIoU where it has none. It is improved where the last model scores at
+    A sample is scored by the first of `SCORES` that it has. It is improved where the last model scores at
     least 0.1 more than the one before it, else good from 0.5 on, else wrong below 0.3; what lies between is
     not shown. Of each case, samples evenly spaced from its highest to its lowest are taken, not the best.
 
@@ -155,7 +160,7 @@ def completion_parts(text: str) -> tuple[tuple[str, str], ...]:
 
 def model_view(name: str, row: Mapping[str, Any], shown: bool) -> ModelView:
     """What a page says of one model's row."""
-    scores = [(metric, f"{row[metric]:.2f}") for metric in ("tIoU", "vIoU") if row.get(metric) is not None]
+    scores = [(metric, f"{row[metric]:.2f}") for metric in SHOWN_SCORES if row.get(metric) is not None]
     if row.get("true_object_id") is not None:
         answered = ", ".join(str(number) for number in row["predicted_object_ids"]) or "none"
         scores.append(("object", f"{answered} (true: {row['true_object_id']})"))
@@ -184,7 +189,8 @@ def _span(seconds: Sequence[float | int] | None) -> Span | None:
 
 
 def _score(row: Mapping[str, Any]) -> float:
-    return float(row["vIoU"] if row["vIoU"] is not None else row["tIoU"])
+    scores = (row.get(name) for name in SCORES)
+    return next((float(score) for score in scores if score is not None), 0.0)
 
 
 def _share_places(available: Sequence[int], count: int) -> list[int]:

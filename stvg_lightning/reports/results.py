@@ -12,13 +12,15 @@ HEADLINE_METRICS: dict[str, str] = {
     "vIoU@0.3": "vIoU@0.3",
     "vIoU@0.5": "vIoU@0.5",
     "id_accuracy": "id accuracy",
+    "accuracy": "accuracy",
+    "relative_accuracy": "relative accuracy",
     "unreadable": "unreadable",
 }
 """Metric of a summary -> its name on the page, in the order of the columns."""
 
 LOWER_IS_BETTER = frozenset({"unreadable"})
 METRIC_WORDS = {"unreadable": "unreadable answers"}
-MAIN_METRICS = ("m_vIoU", "m_tIoU")
+MAIN_METRICS = ("m_vIoU", "m_tIoU", "accuracy")
 MODEL_NAMES = {"sft": "SFT", "grpo": "GRPO"}
 
 Entry = Mapping[str, Any]

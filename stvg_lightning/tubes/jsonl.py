@@ -32,7 +32,17 @@ from stvg_lightning.tubes.spans import Span, span_seconds_to_frames
 
 REQUIRED_TRUTH_KEYS = ("id", "query", "fps", "num_frames", "width", "height")
 SPAN_KEYS = ("span_frames", "span_seconds")
-OPTIONAL_TRUTH_KEYS = ("boxes_xyxy", "object_id", "object_ids", "tracks", "task", "answer", "graph", "first_frame")
+OPTIONAL_TRUTH_KEYS = (
+    "boxes_xyxy",
+    "object_id",
+    "object_ids",
+    "tracks",
+    "task",
+    "answer",
+    "graph",
+    "first_frame",
+    "labels",
+)
 TRUTH_KEYS = (*REQUIRED_TRUTH_KEYS, *SPAN_KEYS, *OPTIONAL_TRUTH_KEYS)
 EXTRA_KEYS = ("masks", "target_masks", "categories", "thought", "response", "video", "votes")
 
@@ -143,6 +153,7 @@ def truth_to_json(truth: Truth) -> dict[str, Any]:
         "graph": truth.graph,
         "object_ids": list(truth.object_ids) or None,
         "first_frame": truth.first_frame or None,
+        "labels": dict(truth.labels) or None,
     }
     required = {key: getattr(truth, key) for key in REQUIRED_TRUTH_KEYS} | {"fps": shortest_number(truth.fps)}
     return required | {key: value for key, value in optional.items() if value is not None}
@@ -236,6 +247,7 @@ def _read_truth(record: Mapping[str, Any]) -> Truth:
         annotated_seconds=seconds,
         object_ids=read_optional(record, "object_ids", _several_objects) or (),
         first_frame=read_optional(record, "first_frame", lambda value: read_integer(value, "first_frame", 0)) or 0,
+        labels=read_optional(record, "labels", _labels) or {},
     )
 
 
@@ -299,6 +311,12 @@ def _target_boxes(truth: Truth) -> Tube:
 
 def _answer(value: Any) -> str | float:
     return float(value) if is_number(value) else read_text(value, "answer")
+
+
+def _labels(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        refuse("labels", value, "an object of texts")
+    return {read_text(name, "a label's name"): read_text(label, f"label {name!r}") for name, label in value.items()}
 
 
 def masks_by_frame(value: Any, name: str, num_frames: int, size: list[int] | None) -> dict[int, Rle]:

@@ -29,7 +29,8 @@ class Truth:
     original frame. Where a sentence means several objects together, `object_ids` names them all, `object_id` is None,
     and `boxes_xyxy` enclose them. What a task does not use is None or empty. `annotated_seconds` is a span that was
     annotated in seconds, which frames can only come near to; it may end after the video. `first_frame` is the number
-    that the video's first frame has in a longer one that it was cut from: TubeDETR samples by these.
+    that the video's first frame has in a longer one that it was cut from: TubeDETR samples by these. `labels` say what
+    sort of question it is, `{"Task": "Spatial Relation", ...}`: scores are told for each apart.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Truth:
     annotated_seconds: Span | None = None
     object_ids: tuple[int, ...] = ()
     first_frame: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def span_seconds(self) -> Span | None:

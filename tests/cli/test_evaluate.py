@@ -14,7 +14,7 @@ from stvg_lightning.cli import answering
 from stvg_lightning.data.shards import BadSample, ShardFolder, WriteOptions, write_shards
 from stvg_lightning.evaluation import ConstantGuess, score_answer
 from stvg_lightning.evaluation.bootstrap import paired_difference_interval
-from stvg_lightning.tubes import Sample, encode_mask
+from stvg_lightning.tubes import Sample, Truth, encode_mask
 from stvg_lightning.tubes.jsonl import truth_to_json
 from tests.helpers import assert_close
 
@@ -355,3 +355,30 @@ def test_an_edited_language_is_another_evaluation(shards: Path, finished_run: Pa
     assert stvg(*command).code == 0
     own.write_text("from stvg_lightning.answers.id_span import *\n# edited\n")
     assert "an evaluation of another predictor" in stvg(*command).message
+
+
+def test_scores_are_told_for_each_label(world_samples: tuple[Sample, ...], tmp_path: Path, stvg: Any) -> None:
+    """STI-Bench's accuracy per task and scene: from shards, and from truth lines."""
+    labelled = []
+    for index, sample in enumerate(world_samples[:4]):
+        labels = {"Task": ("size", "speed")[index % 2], "Scene": "indoor"}
+        truth = Truth(sample.truth.id, "q", 8.0, sample.truth.num_frames, 128, 128, task="choice", answer="A")
+        labelled.append(replace(sample, truth=replace(truth, labels=labels), masks={}))
+    write_shards(iter(labelled), tmp_path / "shards", "the synthetic world", "Apache-2.0")
+    assert ShardFolder(tmp_path / "shards").truth(1).labels == {"Task": "speed", "Scene": "indoor"}
+    texts = ["(A)", "(A)", "(B)", "(A)"]  # the first and third ask for sizes
+    lines = [json.dumps({"id": s.truth.id, "text": text}) + "\n" for s, text in zip(labelled, texts)]
+    (tmp_path / "predictions.jsonl").write_text("".join(lines))
+    told = {"Task": {"size": {"accuracy": 0.5, "num_questions": 2}, "speed": {"accuracy": 1.0, "num_questions": 2}},
+            "Scene": {"indoor": {"accuracy": 0.75, "num_questions": 4}}}  # fmt: skip
+    command = ("evaluate", tmp_path / "predictions.jsonl", "--benchmark", "sti_bench", "--shards", tmp_path / "shards")
+    printed = stvg(*command, "--out", tmp_path / "out", "--language", "choice")
+    assert printed.code == 0, printed
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["labels"] == {"sti_bench": told}
+    shown = " ".join(printed.out.split())
+    assert "Task" in shown and "│ size │ 50.00 ±" in shown and "│ speed │ 100.00 ± 0.00 │ 2 │" in shown
+    truths = tmp_path / "truths.jsonl"
+    truths.write_text("".join(json.dumps(truth_to_json(sample.truth)) + "\n" for sample in labelled))
+    scored = stvg("score", "--truth", truths, "--predictions", tmp_path / "predictions.jsonl", "--protocol",
+                  "sti_bench", "--language", "choice", "--json")  # fmt: skip
+    assert json.loads(scored.out) == {"sti_bench": {"accuracy": 0.75}, "labels": {"sti_bench": told}}

@@ -11,17 +11,18 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from stvg_lightning.answers import id_span
+from stvg_lightning.answers import GraphAnswers, id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
 from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, with_base
-from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning
+from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning, SyntheticShards
 from stvg_lightning.data.shards.manifest import read_manifest, write_manifest
 from stvg_lightning.objectives import Objective, dapo
 from stvg_lightning.prompting import Markers
+from stvg_lightning.rewards import GraphEdges, GraphNodes
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-FULL_SIZE = [recipe for recipe in RECIPES if recipe.stem.startswith(("stvg_r1", "stvg_o1", "sarl_stg"))]
+FULL_SIZE = [recipe for recipe in RECIPES if recipe.stem.startswith(("stvg_r1", "stvg_o1", "sarl_stg", "video_str"))]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
 SHARDS = ROOT / "data_shards" / "synthetic"
 
@@ -93,6 +94,42 @@ def test_overlays_lie_on_top_and_null_takes_away(tmp_path: Path) -> None:
     assert set(recipe.rewards.terms) == {"temporal_iou", "object_id"}
     assert recipe.stages["evaluate"].models == ("base",)
     assert recipe.run_folder == Path("runs/mine")
+
+
+def test_marked_keys_leave_a_value_without_keys_alone(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("plain: a.b\nwith_keys: {use: a.b, form: full}\nnothing: null\n")
+    keys = "{form?: lines}"
+    (tmp_path / "over.yaml").write_text(f"plain?: {keys}\nwith_keys?: {keys}\nnothing?: {keys}\nmissing?: {keys}\n")
+    values = load_values([tmp_path / "base.yaml", tmp_path / "over.yaml"])
+    assert values == {"plain": "a.b", "with_keys": {"use": "a.b", "form": "lines"}, "nothing": None}
+
+
+def test_what_is_drawn_for_a_recipe_is_what_it_asks_for() -> None:
+    for recipe, task in (("stvg_r1", "stvg"), ("tvg_r1", "temporal"), ("video_str", "str_questions"),
+                         ("video_str_no_graph_rewards", "str_questions")):  # fmt: skip
+        files = [*with_base([ROOT / "recipes" / f"{recipe}.yaml"]), ROOT / "recipes" / "tiny.yaml"]
+        bound = bind_recipe(load_values(files))
+        shards = bound.stages["shards"]
+        assert isinstance(shards, SyntheticShards) and shards.task == task
+        assert not isinstance(bound.answer, GraphAnswers) or bound.answer.form == "lines"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "nodes", "edges"),
+    [
+        ("video_str", GraphNodes(), GraphEdges()),
+        ("video_str_no_graph_rewards", None, None),
+        ("video_str_relative", GraphNodes(), GraphEdges(angle="relative")),
+        ("video_str_ungated", GraphNodes(gate=None), GraphEdges(gate=None)),
+    ],
+)
+def test_video_strs_rewards(overlay: str, nodes: GraphNodes | None, edges: GraphEdges | None) -> None:
+    bound = bind_recipe(load_values(with_base([ROOT / "recipes" / f"{overlay}.yaml"])))
+    weights = {name: weight for name, (_, weight) in bound.rewards.terms.items()}
+    graph = {} if nodes is None else {"nodes": 0.5, "edges": 0.5}
+    assert weights == {"answer": 1.0, "format": 1.0, "length": 0.2} | graph
+    for name, expected in (("nodes", nodes), ("edges", edges)):
+        assert bound.rewards.terms.get(name, (None, 0))[0] == expected
 
 
 def test_an_overlay_names_what_it_lies_over(tmp_path: Path, stvg: Any) -> None:

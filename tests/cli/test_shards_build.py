@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from stvg_lightning.cli.building import format_names
 from stvg_lightning.data.shards import ShardFolder, read_manifest
 from tests.data.annotations.reading import VIDEOS, make_video, real, written
 
 FORMATS = {"activitynet_captions", "charades_sta", "davis", "hcstvg", "hcstvg_v1", "hcstvg_v2", "jsonl", "mevis"}
-FORMATS |= {"ref_youtube_vos", "refcoco", "sav", "st_align", "sti_bench", "time_r1", "tvgbench", "v_star", "vidstg"}
+FORMATS |= {"ref_youtube_vos", "refcoco", "sav", "st_align", "sti_bench", "str_questions", "time_r1", "tvgbench"}
+FORMATS |= {"v_star", "vidstg"}
 
 OWN = """
 from stvg_lightning.data.annotations import Dropped, Report, VideoFolder
@@ -136,3 +138,24 @@ def test_a_users_own_lines_about_a_real_video(tmp_path: Path, stvg: Any) -> None
     assert stored.truth.span_frames == (30, 90) and read_manifest(out).num_samples == 1
     assert stored.truth.boxes_xyxy == {int(frame): tuple(box) for frame, box in boxes.items()}
     assert stored.video == (VIDEOS / "sam2" / "bedroom.mp4").read_bytes()
+
+
+def test_questions_are_built_from_kittis_labels(tmp_path: Path, stvg: Any) -> None:
+    line = "{0} 0 Car 0 0 -1.5 5.0 10.0 25.0 30.0 1.5 1.6 4.0 -1.0 1.7 {1} -1.5\n"
+    (tmp_path / "label_02").mkdir()
+    (tmp_path / "label_02" / "0003.txt").write_text("".join(line.format(frame, 30 - frame) for frame in range(20)))
+    pictures = tmp_path / "image_02" / "0003"
+    pictures.mkdir(parents=True)
+    for frame in range(20):
+        Image.new("RGB", (64, 48)).save(pictures / f"{frame:06d}.png")
+    command = ("shards", "build", "--format", "str_questions", "--annotations", tmp_path / "label_02", "--videos",
+               tmp_path / "image_02", "--out", tmp_path / "out", "--overwrite")  # fmt: skip
+    printed = stvg(*command, "tracks=kitti", "questions={kinds: [motion, displacement], per_kind: 2}")
+    assert printed.code == 0, printed.err
+    truths = [sample.truth for sample in ShardFolder(tmp_path / "out")]
+    assert [truth.labels["kind"] for truth in truths] == ["motion", "motion", "displacement", "displacement"]
+    assert all(f"({truth.answer}) nearer to the camera" in truth.query for truth in truths[:2])
+    assert all(len(truth.graph["frames"]) == 2 for truth in truths)
+    assert "kind 'speed' is unknown" in stvg(*command, "tracks=kitti", "questions={kinds: [speed]}").message
+    assert "did you mean 'per_kind'?" in stvg(*command, "tracks=kitti", "questions={per_kidn: 1}").message
+    assert "vidor, mot, kitti, scannet" in stvg(*command, "tracks=tao").message

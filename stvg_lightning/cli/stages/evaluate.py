@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,7 +19,8 @@ from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows, prepare
 from stvg_lightning.cli.stages.stage import BASE, DONE_FILE, Run, stage_seconds
 from stvg_lightning.cli.stages.training import OWN, discriminator_of, preparation_of
 from stvg_lightning.data.shards import ShardFolder
-from stvg_lightning.evaluation import score_answer, summarise_models
+from stvg_lightning.evaluation import model_summary, score_answer, summarise_models
+from stvg_lightning.evaluation.by_label import by_label
 from stvg_lightning.evaluation.case import meant_ids
 from stvg_lightning.models.adapters import load_trained
 from stvg_lightning.rewards import RewardContext, WeightedSum
@@ -34,7 +35,17 @@ LOCATED = "located_boxes_xyxy"
 """A row's key for the boxes that a spatial grounding module found: frame -> box, in the frames that it read."""
 
 NO_OBJECT = 0  # object ids start at 1
-SHOWN_METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5", "id_accuracy", "unreadable")
+SHOWN_METRICS = (
+    "m_tIoU",
+    "m_sIoU",
+    "m_vIoU",
+    "vIoU@0.3",
+    "vIoU@0.5",
+    "id_accuracy",
+    "accuracy",
+    "relative_accuracy",
+    "unreadable",
+)
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,14 @@ class Evaluate:
             truths = (samples.truth(index) for index in range(len(samples)))
             check_numbered(run.recipe.answer, run.recipe.markers, truths, samples.directory)
         rows = {name: self._rows(run, name, samples, folder / f"{name}.jsonl") for name in self.models}
-        (folder / "scores.json").write_text(json.dumps(summarise_models(rows, seed=run.recipe.seed), indent=2) + "\n")
+        scores = summarise_models(rows, seed=run.recipe.seed)
+        labelled = {name: labelled_scores(found, run.recipe.seed) for name, found in rows.items()}
+        scores |= {"labels": labelled} if any(labelled.values()) else {}
+        (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         write_summary(run)
-        Console().print(results_table(json.loads((folder / "scores.json").read_text())))
+        Console().print(results_table(scores))
+        for table in label_tables(labelled):
+            Console().print(table)
 
     def _rows(self, run: Run, name: str, samples: ShardFolder, file: Path) -> list[Row]:
         return completed_rows(file, samples, partial(self._new_rows, run, name, samples))
@@ -135,15 +151,41 @@ def results_table(scores: Mapping[str, Any]) -> Table:
     """Models by metrics in percent, and the differences of each model to the one before it."""
     table = Table(title="held-out scores in %, ± half the 95 % interval")
     table.add_column("model")
-    for metric in SHOWN_METRICS:
+    shown = [metric for metric in SHOWN_METRICS if any(metric in metrics for metrics in scores["models"].values())]
+    for metric in shown:
         table.add_column(metric, justify="right")
     for section in ("models", "differences"):
         for name, metrics in scores[section].items():
             sign = "+" if section == "differences" else ""
-            table.add_row(name, *[_cell(metrics.get(metric), sign) for metric in SHOWN_METRICS])
+            table.add_row(name, *[_cell(metrics.get(metric), sign) for metric in shown])
         if section == "models":
             table.add_section()
     return table
+
+
+def labelled_scores(rows: Sequence[Row], seed: int) -> dict[str, dict[str, Any]]:
+    """Label -> value -> metric -> mean and interval, of rows that bear labels."""
+    return {
+        label: {value: model_summary(found, seed) for value, found in values.items()}
+        for label, values in by_label(rows).items()
+    }
+
+
+def label_tables(labelled: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """For each label a table of its values, each model's metrics beside those of the others."""
+    tables = []
+    for label in dict.fromkeys(label for labels in labelled.values() for label in labels):
+        values = dict.fromkeys(value for labels in labelled.values() for value in labels.get(label, {}))
+        table = Table(title=f"held-out scores in % for each {label}, ± half the 95 % interval")
+        for column in (label, "metric", *labelled):
+            table.add_column(column)
+        for value in values:
+            entries = {model: labels.get(label, {}).get(value, {}) for model, labels in labelled.items()}
+            for metric in SHOWN_METRICS:
+                if any(metric in found for found in entries.values()):
+                    table.add_row(value, metric, *[_cell(found.get(metric), "") for found in entries.values()])
+        tables.append(table)
+    return tables
 
 
 def _cell(entry: Mapping[str, Any] | None, sign: str) -> str:

@@ -11,14 +11,18 @@ from stvg_lightning.data.annotations.records import field, name_text, number, se
 from stvg_lightning.data.annotations.videos import VideoFolder
 from stvg_lightning.data.report import Report
 from stvg_lightning.tubes import Sample
-from stvg_lightning.tubes.json_values import refuse, strict_json
+from stvg_lightning.tubes.json_values import read_text, refuse, strict_json
+
+LABELS = ("Task", "Scene")
+"""Columns by which scores are told apart; a file may lack them."""
 
 
 def read(annotations: Path, videos: VideoFolder, report: Report) -> Iterator[Sample]:
     """Samples of the task `choice`, ids `<video>/<ID>`, the answer a letter.
 
     Converted: `time_start` to `time_end`, in seconds, to a span in frames, and told in the query, which lists the
-    candidates one a line, "(A) ..."; `Candidates` is read as a table or as the JSON text of one. Dropped: missing
+    candidates one a line, "(A) ..."; `Candidates` is read as a table or as the JSON text of one. `Task` and `Scene` are
+    kept as labels. Dropped: missing
     videos, parts that are reversed, empty or after the video.
 
     Args:
@@ -43,7 +47,8 @@ def read(annotations: Path, videos: VideoFolder, report: Report) -> Iterator[Sam
         lines = [f"From {start:g} s to {end:g} s. {field(row, 'Question', sentence)}"]
         query = "\n".join(lines + [f"({letter}) {words}" for letter, words in choices.items()])
         identity = f"{Path(name).stem}/{field(row, 'ID', name_text)}"
-        truth = truth_of(identity, query, info, span_frames=span, task="choice", answer=answer)
+        labels = {label: words for label in LABELS if (words := field(row, label, _label, ""))}
+        truth = truth_of(identity, query, info, span_frames=span, task="choice", answer=answer, labels=labels)
         return Sample(truth, video, source=where)
 
     rows = ((f"{annotations}[{index}]", row) for index, row in enumerate(_rows(annotations)))
@@ -65,6 +70,10 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
     except (ArrowException, OSError) as error:
         raise ValueError(f"{file} cannot be read as parquet: {error}") from None
+
+
+def _label(value: Any, name: str) -> str:
+    return read_text(value, name, may_be_empty=True).strip()
 
 
 def _choices(value: Any, name: str) -> dict[str, str]:

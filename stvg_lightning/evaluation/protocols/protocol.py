@@ -12,7 +12,7 @@ from typing import Any
 
 from stvg_lightning.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from stvg_lightning.evaluation.case import Case
-from stvg_lightning.tubes import TASKS
+from stvg_lightning.tubes import TASKS, Truth
 
 Row = dict[str, Any]
 Share = Callable[[Mapping[str, Any]], float | None]
@@ -38,7 +38,7 @@ class EvaluationProtocol:
     metrics: Mapping[str, Share]
 
     def row(self, case: Case) -> Row:
-        """The row of one case, with its id.
+        """The row of one case, with its id, and with its labels where it has any.
 
         Raises:
             ValueError: a task that the protocol does not score, or a truth that lacks what it compares with.
@@ -49,7 +49,7 @@ class EvaluationProtocol:
                 f"truth {truth.id!r} is of task {truth.task!r}: protocol {self.name} scores {', '.join(self.tasks)}"
             )
         try:
-            return {"id": truth.id, **self.score(case)}
+            return {"id": truth.id, **labels_of(truth), **self.score(case)}
         except ValueError as error:
             raise ValueError(f"truth {truth.id!r}, protocol {self.name}: {error}") from None
 
@@ -108,6 +108,11 @@ class EvaluationProtocol:
         names = [name for name in after if after[name].keys() == before.get(name, {}).keys()]
         columns = [paired_differences(after[name], before[name]) for name in names]
         return dict(zip(names, mean_intervals(columns), strict=True))
+
+
+def labels_of(truth: Truth) -> Row:
+    """A row's `labels`, nothing where there are none."""
+    return {"labels": dict(truth.labels)} if truth.labels else {}
 
 
 def protocol_names() -> list[str]:

@@ -133,6 +133,7 @@ def test_sti_bench_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     samples, report = read(sti_bench, tmp_path / "qa.parquet", Facts({"a": FACTS}))
     truth = samples[0].truth
     assert (truth.id, truth.task, truth.answer, truth.span_frames) == ("a/3", "choice", "B", (5, 10))
+    assert truth.labels == {"Task": "distance", "Scene": "indoor"}
     assert truth.query == "From 1 s to 2 s. How far?\n(A) 1 m\n(B) 2 m"
     assert samples[1].truth.query.endswith("\n(A) 1\n(B) 2")
     assert (report.num_dropped(EMPTY), report.num_dropped(NO_VIDEO)) == (1, 1)
@@ -141,10 +142,18 @@ def test_sti_bench_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"Candidates": "{"}, "broken JSON"),
         ({"Candidates": []}, "Candidates is"),
         ({"time_start": float("nan")}, "time_start is nan"),
+        ({"Task": 3}, "Task is 3"),
     ):
         monkeypatch.setattr(sti_bench, "_rows", lambda file, change=change: iter([ROW | change]))
         with pytest.raises(ValueError, match=rf"qa\.parquet\[0\]: {message}"):
             read(sti_bench, tmp_path / "qa.parquet", Facts(FACTS))
+
+
+def test_columns_of_labels_may_be_empty_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = {key: value for key, value in ROW.items() if key not in ("Task", "Scene")}
+    monkeypatch.setattr(sti_bench, "_rows", lambda file: iter([bare, bare | {"ID": 4, "Task": " ", "Scene": "desk "}]))
+    samples, _ = read(sti_bench, tmp_path / "qa.parquet", Facts({"a": FACTS}))
+    assert [sample.truth.labels for sample in samples] == [{}, {"Scene": "desk"}]
 
 
 def test_parquet_without_its_library_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,90 @@
+"""Questions of all kinds about a source, the same ones for the same seed (STV-205k's kinds; Video-STR)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stvg_lightning.data.questions.asking import Maker, Question, graph_of
+from stvg_lightning.data.questions.over_time import appearance_order, displacement, localisation, motion
+from stvg_lightning.data.questions.source import Source
+from stvg_lightning.data.questions.where import counting, object_size, relative_direction, relative_distance
+from stvg_lightning.tubes.choices import check_choice
+
+KINDS: Mapping[str, Maker] = {
+    "counting": counting,
+    "relative_direction": relative_direction,
+    "relative_distance": relative_distance,
+    "appearance_order": appearance_order,
+    "object_size": object_size,
+    "motion": motion,
+    "localisation": localisation,
+    "displacement": displacement,
+}
+"""STV-205k's tasks (arXiv 2510.10976)."""
+
+TRIES = 20
+"""Drawings of times and things for each question, before a source is known to have no more of a kind."""
+
+
+@dataclass(frozen=True)
+class QuestionSettings:
+    """Which questions are asked.
+
+    Attributes:
+        kinds: of `KINDS`.
+        per_kind: questions of each kind about one source, at most.
+        most_things: in a frame of the graph; see `graph_of`. A question about more is not asked.
+        most_frames: that a graph shows, one to four; of a question about more the first ones.
+        decimals: of the positions on the grid, 0 to 2.
+        seed: other questions about the same sources.
+
+    Raises:
+        ValueError: an unknown kind, or a number out of range.
+    """
+
+    kinds: tuple[str, ...] = tuple(KINDS)
+    per_kind: int = 1
+    most_things: int = 10
+    most_frames: int = 4
+    decimals: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.kinds:
+            raise ValueError(f"kinds is empty: choose from {', '.join(KINDS)}")
+        for kind in self.kinds:
+            check_choice("kind", kind, KINDS)
+        for name, least, most in (("per_kind", 1, 1000), ("most_things", 1, 200), ("most_frames", 1, 4),
+                                  ("decimals", 0, 2), ("seed", 0, 2**32)):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in {least} to {most}")
+
+
+def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()) -> Iterator[Question]:
+    """Distinct questions about a source, kind by kind, each with its graph.
+
+    None is asked where the answer would not be clear: names that two things bear, directions between two words,
+    distances and sizes that are nearly the same.
+    """
+    if not source.seen:
+        return
+    for kind in settings.kinds:
+        rng = np.random.default_rng([settings.seed, zlib.crc32(f"{source.id} {kind}".encode())])
+        asked: set[str] = set()
+        for _ in range(TRIES * settings.per_kind):
+            question = KINDS[kind](source, rng, settings.decimals)
+            first_line = "" if question is None else question.query.partition("\n")[0]
+            if question is None or first_line in asked:
+                continue
+            frames = question.frames[: settings.most_frames]
+            graph = graph_of(source, frames, question.about, settings.most_things, settings.decimals)
+            if graph is None:
+                continue
+            asked.add(first_line)
+            yield replace(question, frames=frames, graph=graph)
+            if len(asked) == settings.per_kind:
+                break
