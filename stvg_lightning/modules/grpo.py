@@ -132,7 +132,7 @@ class GRPO(LightningModule):
             for part in self.policy_parts(portion):
                 if isinstance(part, GroupPart):
                     loss, of_part = self.part_loss(portion, credit, reference, part, totals, seen)
-                    statistics.append(of_part)
+                    statistics += [of_part] if portion.teaches else []
                 else:
                     loss = part.owed
                 check_finite(loss.detach(), self.global_step)
@@ -152,7 +152,7 @@ class GRPO(LightningModule):
         if credit.value_target is not None:
             values = self.values(part.states, mask)
             loss = loss + credit.value_target.select(rows).loss(values, mask, totals)
-        seen["entropy"] += float(entropies.sum()) / totals.num_tokens
+        seen["entropy"] += portion.teaches * float(entropies.sum()) / totals.num_tokens
         seen["log_prob_gap"] = max(seen["log_prob_gap"], float((log_probs.detach() - old).abs().max()))
         return loss, made_of
 
@@ -219,7 +219,7 @@ class GRPO(LightningModule):
         rate = self.lr_schedulers().get_last_lr()[0]
         values = {"gradient_norm": gradient_norm, "learning_rate": rate, "entropy": entropy}
         for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean"):
-            values[name] = float(torch.stack([getattr(part, name) for part in statistics]).sum())
+            values[name] = float(sum(getattr(part, name) for part in statistics))
         self.log_dict({f"grpo/{name}": value for name, value in values.items()}, sync_dist=True)
         self.log("seconds/update", seconds, sync_dist=True)
         self.log("kl", values["kl"], prog_bar=True, logger=False)

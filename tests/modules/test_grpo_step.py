@@ -389,6 +389,23 @@ def test_at_most_so_many_batches_replace_groups(
     assert len(watch.seen) == 3 and watch.gradients[0].abs().max() == 0
 
 
+def test_a_stand_in_is_seen_in_no_figure(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    """Where a process has nothing to learn from, what goes through the model has no entropy, ratio or loss to tell."""
+    module, collected = scored_batch(models["qwen3_vl"], world_samples[:2], Lora(rank=4))
+    module.settings = replace(module.settings, drops_equal_groups=True)
+    portions = module.portions([replace(collected, rewards=torch.ones(2, GROUP))])
+    statistics, seen = module.accumulate_gradients(portions, module.credits(portions))
+    assert statistics == [] and seen["entropy"] == 0.0
+    assert gradients_of(module).abs().max() == 0
+    told: dict[str, float] = {}
+    module.log_dict = lambda values, **_: told.update(values)
+    module.log = lambda *_, **__: None
+    module.lr_schedulers = lambda: torch.optim.lr_scheduler.ConstantLR(torch.optim.SGD(module.parameters()))
+    module.log_update(statistics, seen["entropy"], 0.0, 1.0)
+    names = ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean", "entropy")
+    assert [told[f"grpo/{name}"] for name in names] == [0.0] * 6
+
+
 def test_portions_by_hand(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
     _, collected = scored_batch(models["qwen3_vl"], world_samples[:4], Lora(rank=4))
     equal, other = [1.0] * GROUP, [0.0, 1.0, 2.0]
