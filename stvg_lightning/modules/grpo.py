@@ -23,13 +23,7 @@ from torch import Tensor
 from stvg_lightning.models.adapters import AdaptedModel
 from stvg_lightning.models.flops import shape_of
 from stvg_lightning.models.forward import Completions
-from stvg_lightning.models.group_forward import (
-    GroupPart,
-    PromptPart,
-    group_states,
-    group_states_in_parts,
-    statistics_of_states,
-)
+from stvg_lightning.models.group_forward import GroupPart, PromptPart, group_states_in_parts, statistics_of_states
 from stvg_lightning.modules.batches import GroundingBatch
 from stvg_lightning.modules.collecting import Collected, Collector, Portion, portions_of
 from stvg_lightning.modules.credit import Credit, credits_of_critic, value_head
@@ -161,9 +155,10 @@ class GRPO(LightningModule):
         most = portion.completion_tokens_in(self.settings.tokens_per_pass)
         return group_states_in_parts(*portion.given(self.adapted), most)
 
+    @torch.no_grad()
     def policy_states(self, portion: Portion) -> Float[Tensor, "rows tokens width"]:
-        """The policy's last states in one pass."""
-        return group_states(*portion.given(self.adapted))
+        """The same states all together, without a gradient."""
+        return torch.cat([part.states for part in self.policy_parts(portion) if isinstance(part, GroupPart)])
 
     @torch.no_grad()
     def reference_log_probs(self, portion: Portion) -> Float[Tensor, "rows tokens"] | None:
@@ -171,7 +166,8 @@ class GRPO(LightningModule):
         if self.objective.beta == 0:
             return None
         with self.adapted.without_adapter():
-            return self._statistics(self.policy_states(portion), portion.rollouts)[0]
+            parts = (part for part in self.policy_parts(portion) if isinstance(part, GroupPart))
+            return torch.cat([self._statistics(part.states, portion.rollouts, part.rows)[0] for part in parts])
 
     def values(
         self, states: Float[Tensor, "rows tokens width"], mask: Bool[Tensor, "rows tokens"]
@@ -183,7 +179,7 @@ class GRPO(LightningModule):
             return self.value_head(states.float())[..., 0].masked_fill(~mask, 0.0)
 
     def _statistics(
-        self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts, rows: slice = slice(None)
+        self, states: Float[Tensor, "rows tokens width"], rollouts: Rollouts, rows: slice
     ) -> tuple[Float[Tensor, "rows tokens"], Float[Tensor, "rows tokens"]]:
         """Log-probabilities and entropies."""
         network, temperature = self.adapted.model.network, self.collector.sampling.temperature

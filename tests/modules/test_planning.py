@@ -19,6 +19,7 @@ from stvg_lightning.modules.collecting import Collected, portions_of
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.planning import GIB, Machine, ModelSize, StepPlan, memory_gib, seconds, what_fits
+from stvg_lightning.objectives import grpo, ppo
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
 from stvg_lightning.tubes import Sample
 from tests.small_models import preparation_of, random_completions
@@ -75,6 +76,11 @@ def plan_of(collected: Collected, **settings: int | bool | None) -> StepPlan:
     return StepPlan(groups, len(collected.batch.prompts.patches), **{**empty, **settings})
 
 
+def plan_of_group(prompt_tokens: int, group_size: int, written_tokens: int, most_tokens: int) -> StepPlan:
+    """Of one group that is larger than a pass may be."""
+    return StepPlan(((prompt_tokens, (written_tokens,) * group_size),), 0, False, None, most_tokens, None)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{}, {"micro_batch_prompts": 2}, {"tokens_per_pass": 900}, {"tokens_per_pass": 260}, {"recomputes": True}],
@@ -96,6 +102,41 @@ def test_memory_of_an_update_is_what_torch_holds(
     module.accumulate_gradients(portions, credits)  # gradients are there before
     measured = peak_bytes(lambda: module.accumulate_gradients(portions, credits))
     predicted = GIB * memory_gib(size_of(model), plan_of(collected, **settings))["update"]
+    assert 0.8 < predicted / measured < 1.25, (predicted / 2**20, measured / 2**20)
+
+
+@pytest.mark.parametrize("has_critic", [False, True])
+def test_no_pass_of_an_update_is_larger_than_it_may_be(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, has_critic: bool
+) -> None:
+    """A group of far more tokens than a pass may hold: those of the reference policy and the critic are cut as well."""
+    group_size, written_tokens, most = 16, 200, 700
+    model = models["qwen2_5_vl"]
+    adapted = adapted_copy(model, LORA)
+    settings = GRPOSettings(max_rollouts=1, group_size=group_size, tokens_per_pass=most)
+    objective = ppo() if has_critic else grpo(beta=0.04)
+    module = grpo_module(adapted, settings, objective=objective, sampling=Sampling(written_tokens))
+    Attached(module)
+    adapted.recompute_activations()
+    collected = collected_of(module, model, world_samples[:1], group_size, written_tokens)
+    read: list[int] = []
+    adapted.model.network.model.language_model.register_forward_hook(
+        lambda _module, _given, named, _states: read.append(named["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    portions = module.portions([collected])
+    credits = module.credits(portions)
+    module.accumulate_gradients(portions, credits)
+    (prompt,) = collected.batch.prompts.attention_mask.sum(dim=1).tolist()
+    of_one_pass = [
+        prompt,
+        *(length - prompt for length, _ in plan_of_group(prompt, group_size, written_tokens, most).passes()),
+    ]
+    assert read == of_one_pass * (3 if has_critic else 2)
+    if has_critic:
+        return
+    measured = peak_bytes(lambda: module.accumulate_gradients(portions, credits))
+    plan = replace(plan_of_group(prompt, group_size, written_tokens, most), recomputes=True)
+    predicted = GIB * memory_gib(size_of(model), plan)["update"]
     assert 0.8 < predicted / measured < 1.25, (predicted / 2**20, measured / 2**20)
 
 
