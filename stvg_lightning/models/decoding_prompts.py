@@ -6,7 +6,7 @@ in tables of few shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -85,10 +85,13 @@ class DecodingPrompts:
     _places: Int[Tensor, " rows"] | None = None
 
     @classmethod
-    def of(cls, recorded: Mapping[int, KeysAndValues], layout: RowLayout, group_size: int) -> DecodingPrompts:
-        """From the keys and values that a pass over prompts recorded."""
+    def of(cls, recorded: dict[int, KeysAndValues], layout: RowLayout, group_size: int) -> DecodingPrompts:
+        """From the keys and values that a pass over prompts recorded; they are taken out: none is held twice."""
         sizes = [span.prompt_tokens for span in layout.spans]
-        prompts = {layer: (_padded(keys, sizes), _padded(values, sizes)) for layer, (keys, values) in recorded.items()}
+        prompts: dict[int, KeysAndValues] = {}
+        for layer in list(recorded):
+            keys, values = recorded.pop(layer)
+            prompts[layer] = _padded(keys, sizes), _padded(values, sizes)
         device = next(iter(prompts.values()))[0].device
         is_padding = torch.arange(max(sizes), device=device) >= torch.tensor(sizes, device=device)[:, None]
         bias = torch.zeros(is_padding.shape, device=device).masked_fill(is_padding, float("-inf"))
@@ -120,6 +123,33 @@ class DecodingPrompts:
         written = own.keys[:, :, :steps], own.values[:, :, :steps]
         places = PlacesByPrompt(len(self.rows), max(self.rows), self._places)
         return attend_one_token(query, scaling, self.prompts[layer], written, places, (self.bias, None))
+
+
+def tokens_in_tables(prompt_tokens: Sequence[int], written_tokens: Sequence[int]) -> int:
+    """How many tokens have room in the tables of prompts that are decoded together, each as long as the longest.
+
+    Args:
+        prompt_tokens: of each prompt, at least one.
+        written_tokens: of all completions of each, at their longest.
+    """
+    return len(prompt_tokens) * max(prompt_tokens) + sum(written_tokens)
+
+
+def prompts_in_tables(
+    prompt_tokens: Sequence[int], written_tokens: Sequence[int], most_tokens: int | None
+) -> list[slice]:
+    """Neighbouring prompts whose tables have room for at most so many tokens, at least one prompt; None: no limit.
+
+    Example:
+        >>> prompts_in_tables([50, 10, 10, 10], [5, 5, 5, 5], 60)
+        [slice(0, 1, None), slice(1, 4, None)]
+    """
+    bounds = [0]
+    for place in range(1, len(prompt_tokens)):
+        held = slice(bounds[-1], place + 1)
+        if most_tokens is not None and tokens_in_tables(prompt_tokens[held], written_tokens[held]) > most_tokens:
+            bounds.append(place)
+    return [slice(start, end) for start, end in zip(bounds, [*bounds[1:], len(prompt_tokens)], strict=True)]
 
 
 def attend_one_token(

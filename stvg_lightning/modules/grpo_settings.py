@@ -21,8 +21,9 @@ class GRPOSettings:
         tokens_per_pass: at most so many tokens go through the model together, each prompt counted once for its group;
             a group that is larger goes through in parts, its prompt still once. The result does not depend on it.
             None: as many as `micro_batch_prompts` says.
-        tokens_per_rollout: at most so many tokens, of prompts and of completions at their longest, are held at once
-            while completions are written; at least one group. None: the whole batch.
+        tokens_per_rollout: at most so many tokens, of prompts, each as long as the longest beside it, and of
+            completions at their longest, are held at once while completions are written; at least one group. None: the
+            whole batch.
         features_kept_mib: memory for what a frozen tower made of videos, kept until they are seen again.
         peak_tflops: arithmetic of the device in 10^12 operations a second, against which utilisation is logged; None:
             as one large product of matrices shows it.

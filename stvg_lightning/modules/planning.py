@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from stvg_lightning.models.decoding_prompts import prompts_in_tables, tokens_in_tables
 from stvg_lightning.models.families import tower_layers
 from stvg_lightning.models.flops import ModelShape, shape_of
 from stvg_lightning.models.forward import HEAD_CHUNK_LOGITS
@@ -14,6 +15,8 @@ from stvg_lightning.models.memory import bytes_of, saved_bytes_per_patch, saved_
 from stvg_lightning.modules.floor import StepWork
 
 GIB = 2**30
+Groups = tuple[tuple[int, tuple[int, ...]], ...]
+"""Tokens of each prompt, and of each of its completions."""
 COPIES_OF_KEYS = 1.1
 """Keys are held once more for the completions than for the prompt: so much more is kept than in one plain row."""
 TRAINED_COPIES = 3
@@ -90,7 +93,7 @@ class StepPlan:
         has_critic: the objective has a critic.
     """
 
-    groups: tuple[tuple[int, tuple[int, ...]], ...]
+    groups: Groups
     patches: int
     recomputes: bool
     micro_batch_prompts: int | None
@@ -149,8 +152,16 @@ class StepPlan:
     @property
     def tokens_held_in_rollout(self) -> int:
         """The most tokens whose keys and values are held while completions are written."""
-        sizes = [prompt + sum(lengths) for prompt, lengths in self.groups]
-        return max(sum(sizes[part]) for part in parts_of(sizes, self.tokens_per_rollout or sum(sizes)))
+        return max(tokens for tokens, _ in rollout_parts(self.groups, self.tokens_per_rollout))
+
+
+def rollout_parts(groups: Groups, most_tokens: int | None) -> list[tuple[int, int]]:
+    """For each part in which groups are written: tokens held, and the steps that its longest completion takes."""
+    prompts, written = [prompt for prompt, _ in groups], [sum(lengths) for _, lengths in groups]
+    return [
+        (tokens_in_tables(prompts[part], written[part]), max(max(lengths) for _, lengths in groups[part]))
+        for part in prompts_in_tables(prompts, written, most_tokens)
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stvg_lightning.models.decoding import Decoder, decoder_of, decoding_of
+from stvg_lightning.models.decoding_prompts import prompts_in_tables
 from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs
-from stvg_lightning.models.group_forward import parts_of, prefill
+from stvg_lightning.models.group_forward import prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.cost import clock_seconds
@@ -24,8 +25,8 @@ class InProcessSampler:
 
     Attributes:
         model: the model.
-        most_tokens: at most so many tokens, of prompts and of completions at their longest, are held at once, at least
-            one group; None: all prompts of a batch.
+        most_tokens: at most so many tokens, of prompts, each as long as the longest beside it, and of completions at
+            their longest, are held at once, at least one group; None: all prompts of a batch.
     """
 
     model: VideoLanguageModel
@@ -49,8 +50,8 @@ class InProcessSampler:
             prompt_seeds: one seed a prompt: the same prompt, seed and weights give the same group,
                 in whatever batch and on whatever process it is sampled.
         """
-        lengths = prompts.attention_mask.sum(dim=1) + group_size * sampling.max_new_tokens
-        parts = parts_of(lengths.tolist(), self.most_tokens or int(lengths.sum()))
+        lengths = prompts.attention_mask.sum(dim=1).tolist()
+        parts = prompts_in_tables(lengths, [group_size * sampling.max_new_tokens] * len(lengths), self.most_tokens)
         return joined(
             [
                 self._sample(prompts.select(part), features.select(part), group_size, sampling, prompt_seeds[part])

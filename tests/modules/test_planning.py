@@ -166,7 +166,10 @@ def test_memory_of_an_adapted_tower_is_what_torch_holds(
 def test_settings_change_what_is_predicted(models: dict[str, VideoLanguageModel]) -> None:
     size = size_of(models["qwen3_vl"])
     plan = StepPlan(((300, (50,) * 8), (100, (50,) * 8)), 1000, False, None, None, None)
-    assert plan.tokens_at_once == 300 + 100 + 16 * 49 and plan.tokens_held_in_rollout == 400 + 16 * 50
+    # While completions are written, the short prompt's table is as long as the other's.
+    assert plan.tokens_at_once == 300 + 100 + 16 * 49 and plan.tokens_held_in_rollout == 600 + 16 * 50
+    assert replace(plan, tokens_per_rollout=1399).tokens_held_in_rollout == 300 + 400
+    assert replace(plan, tokens_per_rollout=1400).tokens_held_in_rollout == 1400
     assert replace(plan, micro_batch_prompts=1).tokens_at_once == 300 + 8 * 49
     assert replace(plan, tokens_per_pass=500).tokens_at_once == 300 + 4 * 49
     assert replace(plan, tokens_per_pass=700).tokens_at_once == 300 + 8 * 49

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.forward import Completions, banned_token_ids, completion_log_probs, encode_videos
+from stvg_lightning.models.group_rows import RowLayout
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import EncodedPrompt
 from stvg_lightning.rollouts.in_process import InProcessSampler
@@ -274,3 +278,34 @@ def test_a_completion_that_has_ended_is_not_read_any_more(model: VideoLanguageMo
     assert read[0] == sum(len(prompt.input_ids) for prompt in prompts)
     assert read[1:] == [int((lengths > step).sum()) for step in range(1, int(lengths.max()))]
     assert len(set(read[1:])) > 1
+
+
+def test_prompts_of_unequal_length_are_held_as_long_as_the_longest(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables are as long as their longest prompt: what they hold stays below the limit, and nothing else changes."""
+    model, group_size, sampling = often_ending(models["qwen2_5_vl"]), 2, Sampling(5)
+    queries = ("it moves", "the red circle grows " * 100, "it grows", "it moves")
+    asked = tuple(replace(world_samples[0], truth=replace(world_samples[0].truth, query=query)) for query in queries)
+    batch = batch_of(model, prompts_of(model, asked))
+    lengths = batch.attention_mask.sum(dim=1).tolist()
+    assert max(lengths) > 3 * min(lengths), "the test needs one prompt that is much longer"
+    with torch.no_grad():
+        features = encode_videos(model.network, batch)
+    held: list[int] = []
+    laid_out = DecodingPrompts.of
+
+    def watched(recorded: dict, layout: RowLayout, group_size: int) -> DecodingPrompts:
+        prompts = laid_out(recorded, layout, group_size)
+        assert not recorded, "no layer is held twice"
+        num_prompts, _, num_tokens, _ = prompts.prompts[0][0].shape
+        held.append(num_prompts * (num_tokens + group_size * sampling.max_new_tokens))
+        return prompts
+
+    monkeypatch.setattr(DecodingPrompts, "of", watched)
+    seeds = [1, 2, 3, 4]
+    whole = InProcessSampler(model).sample(batch, features, group_size, sampling, seeds)
+    most = max(lengths) + min(lengths) + 2 * group_size * sampling.max_new_tokens
+    cut = InProcessSampler(model, most).sample(batch, features, group_size, sampling, seeds)
+    assert held[0] > most and len(held) > 2 and max(held[1:]) <= most
+    assert torch.equal(whole.token_ids, cut.token_ids) and whole.texts == cut.texts
