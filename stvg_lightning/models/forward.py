@@ -44,7 +44,12 @@ class VideoFeatures:
         """The features of some neighbouring videos."""
         return VideoFeatures(self.tokens[videos], tuple(level[videos] for level in self.deepstack))
 
-    def reordered(self, orders: Sequence[Int[Tensor, " steps"]]) -> VideoFeatures:
+    def pick(self, videos: Sequence[int]) -> VideoFeatures:
+        """The features of some videos."""
+        levels = [tuple(level[place] for place in videos) for level in (self.tokens, *self.deepstack)]
+        return VideoFeatures(levels[0], tuple(levels[1:]))
+
+    def reordered(self, orders: Sequence[Int[Tensor, " _"]]) -> VideoFeatures:
         """The features of each video with its steps of time in another order.
 
         Towers look at each step by itself, so these are the features of the video whose frames, a step's together,

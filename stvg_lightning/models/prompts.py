@@ -64,6 +64,19 @@ class PromptBatch:
             self.grid_thw[prompts],
         )
 
+    def pick(self, prompts: Sequence[int]) -> PromptBatch:
+        """Some prompts of the batch, at least one, with their videos; one video a prompt."""
+        assert self.grid_thw.shape[0] == self.num_prompts, "one video a prompt"
+        pieces = self.patches.split(self.grid_thw.prod(dim=1).tolist())
+        chosen = torch.tensor(prompts, device=self.input_ids.device)
+        return PromptBatch(
+            self.input_ids[chosen],
+            self.attention_mask[chosen],
+            self.position_ids[:, chosen],
+            torch.cat([pieces[place] for place in prompts]),
+            self.grid_thw[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class PromptEncoder:

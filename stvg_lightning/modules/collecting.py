@@ -27,6 +27,7 @@ from stvg_lightning.models.group_forward import parts_of
 from stvg_lightning.models.loading import Network
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.modules.batches import GroundingBatch
+from stvg_lightning.modules.shuffled import ShuffledAnswers, ShuffledRollout
 from stvg_lightning.rewards import RewardContext, RewardedAnswer, WeightedSum
 from stvg_lightning.rollouts.cost import clock_seconds
 from stvg_lightning.rollouts.discriminator import SpatialDiscriminator
@@ -35,13 +36,13 @@ from stvg_lightning.rollouts.preparation import Preparation
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
 from stvg_lightning.tubes import Tube
 
-SHUFFLED_SEED = 500_000_000
-"""Added to the seed where shuffled frames are asked about, so that those answers have a noise of their own."""
-
 
 @dataclass(frozen=True)
 class Collected:
-    """A batch with its rollouts and their rewards; rows of a question stand together."""
+    """A batch with its rollouts and their rewards; rows of a question stand together.
+
+    `shuffled_tokens` are the lengths of each question's answers about shuffled steps of time, where any were asked for.
+    """
 
     batch: GroundingBatch
     features: VideoFeatures
@@ -51,6 +52,7 @@ class Collected:
     num_unreadable: int
     seconds: dict[str, float]
     cost: dict[str, float]
+    shuffled_tokens: tuple[tuple[int, ...], ...] = ()
 
     def values(self) -> dict[str, Tensor | float]:
         """What is logged of a batch's rollouts, but for each reward of its own."""
@@ -157,10 +159,10 @@ class Collector:
         features = self.encode(batch)
         before = {"decode": batch.decode_seconds, "vision": clock_seconds(device) - started}
         rollouts = self.roll_out(batch, features)
-        started = perf_counter()
+        started = clock_seconds(device)
         shuffled = self.answer_shuffled(batch, features) if self.rewards.needs_shuffled else None
         if shuffled is not None:
-            before["shuffled"] = perf_counter() - started
+            before["shuffled"] = clock_seconds(device) - started
         started = perf_counter()
         answers = [
             [self.preparation.read(text, truth) for text in rollouts.texts[first : first + self.group_size]]
@@ -188,6 +190,7 @@ class Collector:
             ),
             seconds={**before, **rollouts.seconds, **spent},
             cost=cost,
+            shuffled_tokens=() if shuffled is None else shuffled.lengths_tokens,
         )
 
     def encode(self, batch: GroundingBatch) -> VideoFeatures:
@@ -199,24 +202,11 @@ class Collector:
         sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
         return sampler.sample(batch.prompts, features, self.group_size, self.sampling, batch.sampling_seeds(self.seed))
 
-    def answer_shuffled(self, batch: GroundingBatch, features: VideoFeatures) -> list[tuple[Answer, ...]]:
-        """Answers to each question about its video with the steps of time shuffled, half a group of them (T-GRPO).
-
-        Video-R1 shuffles single frames before they are merged into steps; here those of a step stay together, which
-        costs no further pass through the tower.
-        """
-        seeds = batch.sampling_seeds(self.seed + SHUFFLED_SEED)
-        orders = [
-            torch.randperm(steps, generator=torch.Generator().manual_seed(seed)).to(batch.prompts.input_ids.device)
-            for steps, seed in zip(batch.prompts.grid_thw[:, 0].tolist(), seeds, strict=True)
-        ]
+    def answer_shuffled(self, batch: GroundingBatch, features: VideoFeatures) -> ShuffledAnswers:
+        """Answers to shuffled steps of time, for rewards that compare with them (T-GRPO)."""
         sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
-        size = max(self.group_size // 2, 1)
-        texts = sampler.sample(batch.prompts, features.reordered(orders), size, self.sampling, seeds).texts
-        return [
-            tuple(self.preparation.read(text, truth) for text in texts[first : first + size])
-            for first, truth in zip(range(0, len(texts), size), batch.truths, strict=True)
-        ]
+        sampled = (self.preparation, self.rewards, self.sampling, self.group_size, self.seed)
+        return ShuffledRollout(sampler, *sampled).answer(batch, features)
 
     def locate(
         self, batch: GroundingBatch, answers: Sequence[list[Answer]], features: VideoFeatures
@@ -235,7 +225,7 @@ class Collector:
         rollouts: Rollouts,
         answers: Sequence[list[Answer]],
         tubes: Sequence[list[Tube | None] | None],
-        shuffled: Sequence[tuple[Answer, ...]] | None,
+        shuffled: ShuffledAnswers | None,
         context: RewardContext,
     ) -> list[RewardedAnswer]:
         """The rewards of all completions, group by group (STVG-R1, equation 6); `context` tells how far training is."""
@@ -247,7 +237,7 @@ class Collector:
                 completion_tokens=tuple(lengths[question * self.group_size : (question + 1) * self.group_size]),
                 marked_seconds=batch.marked_seconds[question],
                 discriminator_boxes=tubes[question],
-                shuffled_answers=None if shuffled is None else shuffled[question],
+                shuffled_answers=None if shuffled is None else shuffled.answers[question],
             )
             rewarded += self.rewards.score(group, truth, known)
         return rewarded

@@ -25,7 +25,8 @@ class StepWork:
     """What a step has put through the language model, and what the tower has read.
 
     Attributes:
-        rolled_out: `(prompt tokens, lengths of its completions)` of each group that was rolled out.
+        rolled_out: `(prompt tokens, lengths of its completions)` of each group that was rolled out, those about
+            shuffled steps of time among them (T-GRPO).
         learned: likewise of each that an update learned from.
         patches: that the tower read for the rollout.
         learned_patches: those of the groups that an update learned from, read again by a tower that is trained.
@@ -50,7 +51,10 @@ class StepWork:
         whole = [(each, slice(0, len(each.batch))) for each in collected]
         learned = [(portion.collected, portion.questions) for portion in portions]
         return cls(
-            rolled_out=[group for each in whole for group in groups_of(*each)],
+            rolled_out=[
+                *(group for each in whole for group in groups_of(*each)),
+                *(group for each in collected for group in shuffled_groups_of(each)),
+            ],
             learned=[group for each in learned for group in groups_of(*each)],
             patches=sum(patches_of(*each) for each in whole),
             learned_patches=sum(patches_of(*each) for each in learned),
@@ -100,6 +104,12 @@ def groups_of(collected: Collected, questions: slice) -> list[tuple[int, list[in
     size = collected.rollouts.group_size
     lengths = collected.rollouts.lengths_tokens[collected.rows(questions)].tolist()
     return [(prompt, lengths[place * size : (place + 1) * size]) for place, prompt in enumerate(prompts)]
+
+
+def shuffled_groups_of(collected: Collected) -> list[tuple[int, list[int]]]:
+    """Likewise of the answers about shuffled steps of time, for questions that were asked about them."""
+    prompts = collected.batch.prompts.attention_mask.sum(dim=1).tolist()
+    return [(prompt, list(lengths)) for prompt, lengths in zip(prompts, collected.shuffled_tokens) if lengths]
 
 
 def patches_of(collected: Collected, questions: slice) -> int:

@@ -8,6 +8,9 @@ from stvg_lightning.rewards.base import reward
 from stvg_lightning.tubes import Truth, span_iou
 from stvg_lightning.tubes.boxes import tube_ious
 
+ACCURACY_TASKS = ("choice", "numeric", "temporal", "spatial")
+"""The tasks of questions whose answers `answer_accuracy` judges."""
+
 
 def answer_accuracy(answer: Answer, truth: Truth) -> float:
     """How right an answer is, in [0, 1].

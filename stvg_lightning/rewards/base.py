@@ -67,6 +67,7 @@ class RewardTerm(Protocol):
     - `needs_markers`: whether it can be earned only where labels are drawn.
     - `needs_discriminator`: whether it looks at `context.discriminator_boxes`, so that a discriminator runs.
     - `needs_shuffled`: whether it looks at `context.shuffled_answers`, so that a training asks for them.
+    - `applies_to(truth)`: whether it may apply to a question, so that nothing is made for those to which it does not.
     - `notes(answer, truth)`: name -> number, always of the same names, of which trainings log the means.
     """
 
@@ -226,7 +227,9 @@ class WeightedSum:
 
         Args:
             rewarded: from `score`.
-            term: the term whose value counts; None takes the total of the terms that apply.
+            term: the term whose value counts; None takes the total of the terms that apply, but for those that compare
+                with answers to shuffled frames: nobody asks for these where difficulty is estimated, and shares found
+                there and in a training must mean the same.
 
         Raises:
             ValueError: a term that does not exist or does not apply, or no term that applies.
@@ -240,7 +243,8 @@ class WeightedSum:
         """
         if term is not None and term not in self.terms:
             raise ValueError(f"there is no reward term {term!r}: the terms are {', '.join(self.terms)}")
-        names = [name for name, value in rewarded.terms.items() if value is not None and term in (None, name)]
+        counted = [term] if term is not None else self._terms_of_share()
+        names = [name for name in counted if rewarded.terms.get(name) is not None]
         if not names:
             raise ValueError(f"{'no term' if term is None else f'term {term!r} does not apply, and no other'} counts")
         least = most = earned = 0.0
@@ -284,6 +288,13 @@ class WeightedSum:
         """Whether some term compares with answers to shuffled frames."""
         return any(getattr(term, "needs_shuffled", False) for term, _ in self.terms.values())
 
+    def needs_shuffled_of(self, truth: Truth) -> bool:
+        """Whether some term that may apply to a question compares with answers to shuffled frames."""
+        return any(
+            getattr(term, "needs_shuffled", False) and getattr(term, "applies_to", lambda _: True)(truth)
+            for term, _ in self.terms.values()
+        )
+
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""
         self._call_where_present("setup")
@@ -307,6 +318,9 @@ class WeightedSum:
             raise ValueError(f"the saved rewards have states of {sorted(state)}, but these need {sorted(keepers)}")
         for name, term in keepers.items():
             term.load_state_dict(state[name])
+
+    def _terms_of_share(self) -> list[str]:
+        return [name for name, (term, _) in self.terms.items() if not getattr(term, "needs_shuffled", False)]
 
     def _call_where_present(self, method: str, *arguments: Any) -> None:
         for term, _ in self.terms.values():

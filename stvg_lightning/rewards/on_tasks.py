@@ -49,6 +49,10 @@ class OnTasks:
             return [None] * len(answers)
         return list(self.term(answers, truth, context))
 
+    def applies_to(self, truth: Truth) -> bool:
+        """Whether the question is of one of the tasks, and the term itself may apply to it."""
+        return truth.task in self.tasks and getattr(self.term, "applies_to", lambda _: True)(truth)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "term":
             raise AttributeError(name)

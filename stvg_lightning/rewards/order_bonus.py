@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.rewards.answer_by_kind import answer_accuracy
+from stvg_lightning.rewards.answer_by_kind import ACCURACY_TASKS, answer_accuracy
 from stvg_lightning.rewards.base import RewardContext
 from stvg_lightning.tubes import Truth
 
@@ -40,9 +40,16 @@ class OrderBonus:
         if self.share < 0:
             raise ValueError(f"share must be at least 0, not {self.share}")
 
+    def applies_to(self, truth: Truth) -> bool:
+        """Whether `answer_accuracy` can judge answers to the question."""
+        return truth.task in ACCURACY_TASKS
+
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
-        """The bonus of each answer; None where nobody was shown shuffled frames, as in `stvg reward`."""
-        if context.shuffled_answers is None:
+        """The bonus of each answer; None where nobody was shown shuffled frames, as in `stvg reward`.
+
+        None too for questions that are not of one kind, of which no answer is simply right: those of time and place.
+        """
+        if context.shuffled_answers is None or not self.applies_to(truth):
             return [None] * len(answers)
         right = [answer_accuracy(answer, truth) for answer in answers]
         shuffled = fmean(answer_accuracy(answer, truth) for answer in context.shuffled_answers)
