@@ -24,6 +24,7 @@ from stvg_lightning.models.adapters import add_adapter
 from stvg_lightning.models.loading import load_encoder, load_structure
 from stvg_lightning.models.prompts import EncodedPrompt, PromptEncoder
 from stvg_lightning.modules.planning import Machine, ModelSize, StepPlan, memory_gib, seconds, what_fits
+from stvg_lightning.modules.shuffled import shuffled_group_size
 from stvg_lightning.tubes import Clip, Truth
 
 MOST_TRUTHS = 32
@@ -110,6 +111,7 @@ def step_plan(recipe: Recipe, stage: GroupRelativePolicyOptimization, batch: lis
         updates=settings.updates_per_rollout,
         has_reference=stage.objective.beta > 0,
         has_critic=stage.objective.critic is not None,
+        shuffled_group_size=shuffled_group_size(settings.group_size) if recipe.rewards.needs_shuffled else 0,
     )
 
 

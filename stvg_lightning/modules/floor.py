@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,28 +63,32 @@ class StepWork:
             has_critic=objective.critic is not None,
         )
 
-    @property
-    def passes_without_gradient(self) -> int:
-        """Over what is learned from: the reference's, beside each of the policy's, and the critic's."""
-        return self.updates * self.has_reference + self.has_critic
-
     def tokens(self, repeated: bool = False) -> int:
         """Tokens through the language model, in all passes; `repeated`: by a trainer that repeats prompts."""
-        passes = self.updates + self.passes_without_gradient
+        passes = self.updates * (1 + self.has_reference) + self.has_critic
         return self._rollout(repeated).tokens + passes * self._pass(repeated).tokens
 
     def update_flops(self, shape: ModelShape, repeated: bool = False) -> float:
         """Arithmetic of the updates: the passes of reference and critic, the policy's, and the way back.
 
-        A tower that is trained goes along in each; it counts once a video, whoever repeats.
+        A tower that is trained goes along in each; it counts once a video, whoever repeats. The critic's pass asks
+        for values alone, so nothing goes through the head that makes logits.
         """
         work = self._pass(repeated) + Work(patches=self.learned_patches if shape.tower.is_trained else 0)
-        return self.passes_without_gradient * work.forward_flops(shape) + self.updates * work.training_flops(shape)
+        reference = self.updates * self.has_reference * work.forward_flops(shape)
+        critic = self.has_critic * replace(work, scored=0).forward_flops(shape)
+        return reference + critic + self.updates * work.training_flops(shape)
 
     def flops(self, shape: ModelShape, repeated: bool = False) -> float:
         """Arithmetic of the whole step."""
         rollout = self._rollout(repeated) + Work(patches=self.patches)
         return rollout.forward_flops(shape) + self.update_flops(shape, repeated)
+
+    def prefill_flops(self, shape: ModelShape) -> float:
+        """Arithmetic of reading videos and prompts before the first tokens are chosen."""
+        return (
+            total(prefill_work(prompt) for prompt, _ in self.rolled_out) + Work(patches=self.patches)
+        ).forward_flops(shape)
 
     def _pass(self, repeated: bool) -> Work:
         return total((repeated_work if repeated else shared_work)(*group) for group in self.learned)

@@ -30,6 +30,7 @@ class ModelSize:
     Attributes:
         shape: what decides its arithmetic.
         weight_bytes: of all parameters.
+        read_bytes: of those that each step of writing reads: the language model's layers and its head.
         trained_bytes: of those that are trained.
         saved_bytes_per_token: what the language model keeps of a token for the gradient.
         state_bytes: of a token between two layers.
@@ -44,6 +45,7 @@ class ModelSize:
 
     shape: ModelShape
     weight_bytes: int
+    read_bytes: int
     trained_bytes: int
     saved_bytes_per_token: float
     state_bytes: int
@@ -66,6 +68,8 @@ class ModelSize:
         return cls(
             shape=shape,
             weight_bytes=bytes_of(list(model.parameters())),
+            read_bytes=bytes_of(list(model.model.language_model.layers.parameters()))
+            + item * text.hidden_size * text.vocab_size,
             trained_bytes=bytes_of([p for p in model.parameters() if p.requires_grad]),
             saved_bytes_per_token=saved_bytes_per_token(model),
             state_bytes=text.hidden_size * item,
@@ -91,6 +95,7 @@ class StepPlan:
         updates: optimiser steps for each rollout.
         has_reference: the objective asks for a reference policy.
         has_critic: the objective has a critic.
+        shuffled_group_size: answers to each question about shuffled steps of time (T-GRPO).
     """
 
     groups: Groups
@@ -102,12 +107,20 @@ class StepPlan:
     updates: int = 1
     has_reference: bool = True
     has_critic: bool = False
+    shuffled_group_size: int = 0
 
     @property
     def work(self) -> StepWork:
-        groups = [(prompt, list(lengths)) for prompt, lengths in self.groups]
+        learned = [(prompt, list(lengths)) for prompt, lengths in self.groups]
+        rolled_out = learned + [(prompt, list(lengths)) for prompt, lengths in self.shuffled_groups]
         patches = self.patches
-        return StepWork(groups, groups, patches, patches, self.updates, self.has_reference, self.has_critic)
+        return StepWork(rolled_out, learned, patches, patches, self.updates, self.has_reference, self.has_critic)
+
+    @property
+    def shuffled_groups(self) -> Groups:
+        """Likewise of what is asked about shuffled steps of time."""
+        size = self.shuffled_group_size
+        return tuple((prompt, lengths[:size]) for prompt, lengths in self.groups) if size else ()
 
     @property
     def tokens_at_once(self) -> int:
@@ -157,6 +170,8 @@ class StepPlan:
 
 def rollout_parts(groups: Groups, most_tokens: int | None) -> list[tuple[int, int]]:
     """For each part in which groups are written: tokens held, and the steps that its longest completion takes."""
+    if not groups:
+        return []
     prompts, written = [prompt for prompt, _ in groups], [sum(lengths) for _, lengths in groups]
     return [
         (tokens_in_tables(prompts[part], written[part]), max(max(lengths) for _, lengths in groups[part]))
@@ -202,15 +217,23 @@ def memory_gib(size: ModelSize, plan: StepPlan) -> dict[str, float]:
 
 
 def seconds(size: ModelSize, plan: StepPlan, machine: Machine) -> dict[str, float]:
-    """Seconds of a step, by phase: passes over rows as arithmetic, writing as memory read for each token."""
+    """Seconds of a step, by phase: passes over rows as arithmetic, writing as memory read for each token of each part.
+
+    Where writing is more arithmetic than that memory takes, as with many rows at once, it is that arithmetic.
+    """
     speed = machine.tflops * 1e12 * machine.utilisation
     work, shape = plan.work, size.shape
-    steps = max(max(lengths) for _, lengths in plan.groups)
-    read = size.weight_bytes + plan.tokens_held_in_rollout * size.cache_bytes_per_token
-    update = work.update_flops(shape)
+    update, before = work.update_flops(shape), work.prefill_flops(shape)
+    parts = [
+        part
+        for groups in (plan.groups, plan.shuffled_groups)
+        for part in rollout_parts(groups, plan.tokens_per_rollout)
+    ]
+    read = sum(steps * (size.read_bytes + held * size.cache_bytes_per_token) for held, steps in parts)
+    written = work.flops(shape) - update - before
     found = {
-        "vision and prefill": (work.flops(shape) - update) / speed,
-        "generate": steps * read / (machine.terabytes_per_second * 1e12),
+        "vision and prefill": before / speed,
+        "generate": max(read / (machine.terabytes_per_second * 1e12), written / speed),
         "update": update / speed * (4 / 3 if plan.recomputes else 1),
     }
     return {**found, "step": sum(found.values())}

@@ -62,3 +62,11 @@ def test_prompts_are_those_of_a_training(world_samples: tuple[Sample, ...], draw
 def test_a_recipe_without_grpo_is_refused(stvg: Any) -> None:
     refused = stvg("plan", QUICKSTART, *(f"stages.{name}=null" for name in ("grpo", "evaluate", "report")))
     assert refused.code == 1 and "no GRPO stage" in refused.err
+
+
+def test_answers_about_shuffled_frames_are_planned(stvg: Any) -> None:
+    _, found = planned(stvg)
+    _, asked = planned(stvg, "rewards.order={use: stvg_lightning.rewards.OrderBonus, weight: 0.3}")
+    assert found["tokens"] < asked["tokens"] < 2 * found["tokens"]
+    assert asked["seconds"]["generate"] > found["seconds"]["generate"]
+    assert asked["seconds"]["update"] == found["seconds"]["update"] and asked["memory_gib"] == found["memory_gib"]

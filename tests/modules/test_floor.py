@@ -35,6 +35,7 @@ def test_a_step_by_hand() -> None:
     assert_close(values["floor/update_utilisation_repeated"], 8 * REPEATED / 2.5e3)
     assert_close(values["floor/tflops"] * 1e12, 20 + 10 * SHARED, atol=1e-5)
     assert len(values) == 8
+    assert work.prefill_flops(SHAPE) == 20 + 2 * PREFILL
 
 
 def test_without_a_reference_there_is_one_pass_fewer() -> None:
@@ -44,7 +45,8 @@ def test_without_a_reference_there_is_one_pass_fewer() -> None:
 
 def test_a_critic_asks_for_one_pass_more_however_many_updates() -> None:
     work = StepWork([GROUP], [GROUP], 0, 0, 3, has_reference=False, has_critic=True)
-    assert work.tokens() == 4 + (3 + 1) * 4 and work.update_flops(SHAPE) == (3 * 3 + 1) * SHARED
+    # What it reads gives values, not logits: the three scored tokens do not go through the head.
+    assert work.tokens() == 4 + (3 + 1) * 4 and work.update_flops(SHAPE) == 3 * 3 * SHARED + SHARED - 4 * 3
 
 
 def test_a_trained_tower_goes_along_in_every_pass_of_an_update() -> None:

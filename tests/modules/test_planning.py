@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from stvg_lightning.models.adapters import Lora, add_adapter
-from stvg_lightning.models.flops import shape_of
+from stvg_lightning.models.flops import Work, prefill_work, shape_of, shared_work
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.loading import VideoLanguageModel, wrap_model
 from stvg_lightning.modules.batches import make_batch
@@ -217,15 +217,52 @@ def test_it_tells_which_key_makes_it_fit(models: dict[str, VideoLanguageModel]) 
 
 
 def test_seconds_by_hand(models: dict[str, VideoLanguageModel]) -> None:
-    size = size_of(models["qwen3_vl"])
+    model = models["qwen3_vl"]
+    size, shape = size_of(model), size_of(model).shape
     plan = StepPlan(((600, (200,) * 8),), 100, False, None, None, None)
-    machine = Machine(1.0, tflops=2.0, terabytes_per_second=0.5, utilisation=0.25)
+    machine = Machine(1.0, tflops=2.0, terabytes_per_second=0.0005, utilisation=0.25)
     found = seconds(size, plan, machine)
-    assert found["update"] == pytest.approx(plan.work.update_flops(size.shape) / 0.5e12)
-    read = size.weight_bytes + (600 + 8 * 200) * size.cache_bytes_per_token
-    assert found["generate"] == pytest.approx(200 * read / 0.5e12)
+    assert found["update"] == pytest.approx(plan.work.update_flops(shape) / 0.5e12)
+    # Writing reads neither the tower nor, where it is not the head, the table of embeddings.
+    language = model.network.model.language_model
+    read = 4 * sum(weights.numel() for weights in language.layers.parameters()) + 4 * shape.head_weights
+    adapters = 4 * shape.adapter_weights
+    assert size.read_bytes == read + adapters < size.weight_bytes
+    held = size.read_bytes + (600 + 8 * 200) * size.cache_bytes_per_token
+    assert found["generate"] == pytest.approx(200 * held / 0.5e9)
+    before = (prefill_work(600) + Work(patches=100)).forward_flops(shape)
+    assert found["vision and prefill"] == pytest.approx(before / 0.5e12)
     assert found["step"] == pytest.approx(found["update"] + found["generate"] + found["vision and prefill"])
     assert seconds(size, replace(plan, recomputes=True), machine)["update"] == pytest.approx(found["update"] * 4 / 3)
+    fast = seconds(size, plan, replace(machine, terabytes_per_second=1e6))
+    written = (shared_work(600, (200,) * 8) + Work(patches=100)).forward_flops(shape) - before
+    assert fast["generate"] == pytest.approx(written / 0.5e12), "memory that takes no time leaves the arithmetic"
+
+
+def test_each_part_of_a_rollout_reads_the_weights_again(models: dict[str, VideoLanguageModel]) -> None:
+    size = size_of(models["qwen3_vl"])
+    plan = StepPlan(((600, (200,) * 8), (600, (200,) * 8), (100, (50,) * 8)), 100, False, None, None, None)
+    machine = Machine(1.0, tflops=2.0, terabytes_per_second=0.0005, utilisation=0.25)
+    cache = size.cache_bytes_per_token
+    together = 200 * (size.read_bytes + (3 * 600 + 8 * 450) * cache)
+    assert seconds(size, plan, machine)["generate"] == pytest.approx(together / 0.5e9)
+    cut = seconds(size, replace(plan, tokens_per_rollout=4400), machine)["generate"]
+    apart = 200 * (size.read_bytes + (2 * 600 + 16 * 200) * cache) + 50 * (size.read_bytes + (100 + 8 * 50) * cache)
+    assert cut == pytest.approx(apart / 0.5e9)
+    alone = seconds(size, replace(plan, tokens_per_rollout=1), machine)["generate"]
+    assert alone > cut
+
+
+def test_answers_about_shuffled_frames_are_planned(models: dict[str, VideoLanguageModel]) -> None:
+    size = size_of(models["qwen3_vl"])
+    plan = StepPlan(((600, (200,) * 8), (300, (200,) * 8)), 100, False, None, None, None)
+    asked = replace(plan, shuffled_group_size=4)
+    assert asked.work.tokens() - plan.work.tokens() == 900 + 2 * 4 * 199
+    assert asked.work.learned == plan.work.learned and asked.tokens_held_in_rollout == plan.tokens_held_in_rollout
+    machine = Machine(1.0, tflops=2.0, terabytes_per_second=0.0005, utilisation=0.25)
+    more = seconds(size, asked, machine)["generate"] - seconds(size, plan, machine)["generate"]
+    assert more == pytest.approx(200 * (size.read_bytes + (1200 + 8 * 200) * size.cache_bytes_per_token) / 0.5e9)
+    assert seconds(size, asked, machine)["update"] == seconds(size, plan, machine)["update"]
 
 
 @pytest.mark.parametrize("vision_tower", ["frozen", "adapted"])
