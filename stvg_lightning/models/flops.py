@@ -215,7 +215,9 @@ def measured_flops_per_second(device: str, dtype: torch.dtype) -> float:
     """The best that one large product of matrices reaches here, of five."""
     kind = torch.device(device).type
     side = MATRIX_SIDES.get(kind, 1024)
-    first, second = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    # Of its own generator: a training's noise must not depend on whether this was measured.
+    drawn = torch.Generator(device).manual_seed(0)
+    first, second = (torch.randn(side, side, device=device, generator=drawn).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(6):
         started = perf_counter()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from stvg_lightning.models.flops import ModelShape, TowerShape
+from stvg_lightning.models.flops import ModelShape, TowerShape, measured_flops_per_second
 from stvg_lightning.modules.floor import StepWork, device_flops_per_second, floor_values
 from tests.helpers import assert_close
 
@@ -64,3 +64,10 @@ def test_the_device_s_arithmetic_is_told_or_measured() -> None:
     cpu = torch.device("cpu")
     assert device_flops_per_second(989, cpu, torch.float32) == 989e12
     assert device_flops_per_second(None, cpu, torch.float32) > 1e8
+
+
+def test_measuring_the_device_draws_nothing_of_a_training_s_noise() -> None:
+    measured_flops_per_second.cache_clear()
+    before = torch.random.get_rng_state()
+    assert measured_flops_per_second("cpu", torch.float32) > 1e8
+    assert torch.equal(torch.random.get_rng_state(), before)
