@@ -185,6 +185,8 @@ class FixedDecoder:
     def _keep_recorded(self, shape: FixedShape, record: Recorder) -> None:
         try:
             self._recorded[shape] = record(self._step)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             if self.must_record:
                 raise
@@ -212,32 +214,45 @@ class GraphRecorder:
     """Records steps as CUDA graphs, which share their memory: only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.pool = device, torch.cuda.graph_pool_handle()
+        self.device = device
+        with torch.cuda.device(device):
+            self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, step: Step) -> Step:
         """Record a step, and run it when what is given back is called.
 
         Raises:
+            torch.OutOfMemoryError: there is no room for it, which writing without a recording would not change.
             RuntimeError: something in the model cannot be recorded.
         """
-        graph = torch.cuda.CUDAGraph()
-        # What autocast keeps of weights lies outside of a recording and may be gone when it is replayed.
-        casting = torch.autocast(
-            "cuda",
-            dtype=torch.get_autocast_dtype("cuda"),
-            enabled=torch.is_autocast_enabled("cuda"),
-            cache_enabled=False,
-        )
-        # Threads that load data may go on using the GPU meanwhile.
-        recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
-        try:
-            with torch.cuda.device(self.device), casting, recording:
-                states = step()
-        except RuntimeError as error:
-            raise RuntimeError(f"no step could be recorded ({error}): sampling.decoding: plain does without") from error
+        with torch.cuda.device(self.device):
+            graph = torch.cuda.CUDAGraph()
+            before = torch.cuda.current_stream(self.device)
+            # Threads that load data may go on using the GPU meanwhile.
+            recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
+            try:
+                with _autocast_without_cache(), recording:
+                    states = step()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                # The end of a recording tells that something went wrong, and not what.
+                if isinstance(error.__context__, torch.OutOfMemoryError):
+                    raise error.__context__ from None
+                told = f"no step could be recorded ({error}): sampling.decoding: plain does without"
+                raise RuntimeError(told) from error
+            finally:
+                # A recording that fails at its end would leave all that follows on its own stream.
+                torch.cuda.set_stream(before)
 
         def replay() -> Tensor:
             graph.replay()
             return states
 
         return replay
+
+
+def _autocast_without_cache() -> torch.autocast:
+    """As it is: what autocast keeps of weights lies outside of a recording and may be gone when it is replayed."""
+    dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+    return torch.autocast("cuda", dtype=dtype, enabled=enabled, cache_enabled=False)

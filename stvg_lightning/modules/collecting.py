@@ -64,6 +64,7 @@ class Collected:
             "rollout/parse_failures": self.num_unreadable / len(self.rewarded),
             "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),
             "rollout/truncated": rollouts.truncated.float().mean(),
+            **{f"rollout/decoding_{way}": float(way in rollouts.decoding) for way in ("plain", "fixed", "graphs")},
             **{f"seconds/{phase}": spent for phase, spent in self.seconds.items()},
             **self.cost,
         }

@@ -49,7 +49,8 @@ class Rollouts:
 
     `log_probs` are those of the policy that sampled, at the sampling temperature (1 where it is 0).
     `seconds` is the time spent in `prefill`, reading the prompts, and in `generate`, writing the completions.
-    `decoding` tells how they were written: `plain`, `fixed` or `graphs`.
+    `decoding` tells how they were written: `plain`, `fixed` or `graphs`, or several, where parts were written in other
+    ways, as `graphs, fixed`.
     """
 
     token_ids: Int[Tensor, "rows tokens"]
@@ -102,7 +103,7 @@ def joined(parts: Sequence[Rollouts], pad_token_id: int) -> Rollouts:
         torch.cat([part.truncated for part in parts]),
         parts[0].group_size,
         {phase: sum(part.seconds[phase] for part in parts) for phase in parts[0].seconds},
-        parts[0].decoding,
+        ", ".join(dict.fromkeys(part.decoding for part in parts)),
     )
 
 

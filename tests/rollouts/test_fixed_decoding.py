@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ from stvg_lightning.models.forward import encode_videos
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.rollouts import in_process
 from stvg_lightning.rollouts.in_process import InProcessSampler
-from stvg_lightning.rollouts.rollouts import Rollouts, Sampling
+from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, joined
 from stvg_lightning.tubes import Sample
 from tests.helpers import assert_close
 from tests.rollouts.recordings import Tape, step_on_an_imagined_gpu
@@ -192,6 +193,91 @@ def test_what_cannot_be_recorded_is_refused_or_told(
         automatic = roll_out(model, world_samples[:2], "auto")
     assert automatic.decoding == "fixed"
     assert_same(automatic, plain)
+
+
+class ImaginedStream:
+    """Which stream is the current one, on a machine without a GPU, and how a recording's end fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.devices = "usual", []
+        patched = {
+            "synchronize": lambda *_: None,
+            "empty_cache": lambda: None,
+            "Stream": lambda *_: "recording",
+            "stream": self.entered,
+            "current_stream": lambda *_: self.current,
+            "set_stream": self.set,
+            "device": self.on,
+            "graph_pool_handle": lambda: self.devices.append("pool"),
+            "CUDAGraph": lambda: self.devices.append("graph") or self,
+        }
+        for name, imagined in patched.items():
+            monkeypatch.setattr(torch.cuda, name, imagined)
+        monkeypatch.setattr(torch.cuda.graphs.graph, "default_capture_stream", None)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+
+    def set(self, stream: str) -> None:
+        self.current = stream
+
+    @contextmanager
+    def entered(self, stream: str):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextmanager
+    def on(self, device: torch.device):
+        self.devices.append("in")
+        yield
+        self.devices.append("out")
+
+    def capture_begin(self, *_, **__) -> None:
+        assert self.current == "recording"
+
+    def capture_end(self) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    imagined = ImaginedStream(monkeypatch)
+
+    def waits() -> torch.Tensor:
+        raise RuntimeError("it waits")
+
+    record = decoding.GraphRecorder(torch.device("cuda"))
+    with pytest.raises(RuntimeError, match="no step could be recorded"):
+        record(waits)
+    assert imagined.current == "usual"
+    assert imagined.devices[:4] == ["in", "pool", "out", "in"] and imagined.devices[4] == "graph", "on its own device"
+
+
+@pytest.mark.parametrize("must_record", [False, True])
+def test_what_has_no_room_is_not_written_without(
+    models: dict[str, VideoLanguageModel],
+    world_samples: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    must_record: bool,
+) -> None:
+    """A lack of memory is told as such, whatever the end of the recording says."""
+    imagined = ImaginedStream(monkeypatch)
+
+    def too_much() -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    record = decoding.GraphRecorder(torch.device("cuda"))
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        record(too_much)
+    assert imagined.current == "usual"
+    monkeypatch.setattr(decoding, "GraphRecorder", lambda device: lambda step: too_much())
+    monkeypatch.setattr(in_process, "decoding_of", lambda wanted, network: "graphs")
+    with pytest.raises(torch.OutOfMemoryError):
+        roll_out(models["qwen3_vl"], world_samples[:2], "graphs" if must_record else "auto")
+
+
+def test_every_part_s_way_is_told(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
+    plain, fixed = (roll_out(models["qwen3_vl"], world_samples[:2], way, Sampling(2)) for way in ("plain", "fixed"))
+    assert joined([fixed, plain, fixed], 0).decoding == "fixed, plain"
+    assert joined([plain, plain], 0).decoding == "plain"
 
 
 def test_one_new_token_needs_no_table(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
