@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,7 +16,7 @@ from stvg_lightning.models.families import tower_modules
 from stvg_lightning.models.forward import VideoFeatures, encode_videos
 from stvg_lightning.models.prompts import PromptBatch
 
-Key = tuple[bytes, tuple[tuple[int, int], ...]]
+Key = tuple[bytes, tuple[Hashable, ...]]
 
 
 @dataclass
@@ -22,7 +24,9 @@ class FeatureCache:
     """Features of the latest videos, as many as fit.
 
     A video is known by its patches, which are decided by sample, sampling settings and markers; the tower by its
-    parameters and by how often each was written to. So features of another tower are never taken for its own.
+    parameters, by how often each was written to, and by which of its adapters take part. So what a tower made that was
+    since written to is not taken for its own, unless that went past torch's count, as through `.data`; a tower that is
+    trained is refused.
 
     Attributes:
         max_mib: what all of them may hold together, in memory of the CPU; 0 keeps none.
@@ -37,11 +41,11 @@ class FeatureCache:
         """The features of a batch's videos, by a pass of the tower over those that are not known; one video a prompt.
 
         Raises:
-            ValueError: see `encode_videos`.
+            ValueError: a tower that is trained, where features are kept; and see `encode_videos`.
         """
         if self.max_mib == 0:
             return encode_videos(model, batch)
-        tower = tuple((id(p), p._version) for part in tower_modules(model) for p in part.parameters())
+        tower = _state_of_tower(model)
         found = []
         for place in range(batch.num_prompts):
             prompt = batch.select(slice(place, place + 1))
@@ -58,6 +62,17 @@ class FeatureCache:
         return VideoFeatures(
             tuple(each.tokens[0] for each in found), tuple(tuple(level[0] for level in levels) for levels in deepstack)
         )
+
+
+def _state_of_tower(model: PreTrainedModel) -> tuple[Hashable, ...]:
+    """What changes when the tower does."""
+    parts = tower_modules(model)
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    if any(parameter.requires_grad for parameter in parameters):
+        raise ValueError("features of a tower that is trained cannot be kept: features_kept_mib must be 0")
+    layers = [layer for part in parts for layer in part.modules() if isinstance(layer, BaseTunerLayer)]
+    taking_part = tuple((tuple(layer.active_adapters), layer.disable_adapters, layer.merged) for layer in layers)
+    return (*((id(parameter), parameter._version) for parameter in parameters), taking_part)
 
 
 def _digest(prompt: PromptBatch) -> bytes:

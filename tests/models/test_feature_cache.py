@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.families import tower_of
 from stvg_lightning.models.feature_cache import FeatureCache
 from stvg_lightning.models.forward import VideoFeatures, encode_videos
@@ -20,6 +22,7 @@ Samples = tuple[Sample, ...]
 def watched(model: VideoLanguageModel) -> tuple[VideoLanguageModel, list[int]]:
     """A copy, and what is added to at each pass of its tower."""
     made, passes = copied(model), []
+    made.network.requires_grad_(False)
     tower_of(made.network).register_forward_hook(lambda *_: passes.append(1))
     return made, passes
 
@@ -63,6 +66,35 @@ def test_nothing_stale_is_taken(model: VideoLanguageModel, world_samples: Sample
     made.network.load_state_dict(model.network.state_dict())
     assert_same(cache.encode(made.network, batch_of(made, [prompt])), first)
     assert len(passes) == 4
+
+
+def test_a_trained_tower_is_refused(model: VideoLanguageModel, world_samples: Samples) -> None:
+    batch = batch_of(model, prompts_of(model, world_samples[:1]))
+    adapted = add_adapter(copied(model), Lora(rank=4, vision_tower="adapted"))
+    with pytest.raises(ValueError, match="features_kept_mib must be 0"):
+        FeatureCache(100).encode(adapted.model.network, batch)
+    assert len(FeatureCache(0).encode(adapted.model.network, batch).tokens) == 1
+    assert FeatureCache(100).encode(add_adapter(copied(model), Lora(rank=4)).model.network, batch).tokens
+
+
+def test_features_are_those_of_the_adapters_that_take_part(model: VideoLanguageModel, world_samples: Samples) -> None:
+    """A tower that an earlier stage adapted is frozen, and yet gives other features with its adapter than without."""
+    adapted = add_adapter(copied(model), Lora(rank=4, vision_tower="adapted"))
+    for name, weights in adapted.adapter.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+    adapted.adapter.requires_grad_(False)
+    network, batch = adapted.model.network, batch_of(model, prompts_of(model, world_samples[:1]))
+    cache = FeatureCache(100)
+    with_it = cache.encode(network, batch)
+    with adapted.without_adapter():
+        without = cache.encode(network, batch)
+        with torch.no_grad():
+            assert_same(without, encode_videos(network, batch))
+    assert (with_it.tokens[0] - without.tokens[0]).abs().max() > 1e-3
+    adapted.adapter.requires_grad_(False)
+    assert_same(cache.encode(network, batch), with_it)
+    assert len(cache._kept) == 2
 
 
 def test_it_holds_no_more_than_it_may(models: dict[str, VideoLanguageModel], world_samples: Samples) -> None:
