@@ -4,7 +4,7 @@
     python benchmarks/grpo_step.py --json                             all figures
     python benchmarks/grpo_step.py --trl-python venv_trl/bin/python   with TRL from an environment of its own
     python benchmarks/grpo_step.py --device cuda --scale 7b --num-prompts 16 --completion-tokens 200 \
-        --prompt-tokens 2048 8192                                     Qwen2.5-VL-7B's shape on a GPU, in bfloat16
+        --prompt-tokens 2048 8192 --tokens-per-rollout 65536          Qwen2.5-VL-7B's shape on a GPU, in bfloat16
 
 A Qwen2.5-VL with random weights and a LoRA adapter answers questions about videos of noise: 8 completions of 128
 tokens, none of which ends early, one update with a divergence from the reference (beta 0.04).
@@ -18,7 +18,8 @@ tokens, none of which ends early, one update with a divergence from the referenc
   images of the same size, which makes as many visual tokens and patches. It runs the tower as it does by itself; the
   other forms attend to frames in batches.
 
-All run the same weights in the same precision and reward the same. Each form and size has a process of its own; memory
+All run the same weights and reward the same: in float32 on the CPU; on a GPU the model is in bfloat16, adapters of our
+forms in float32, and every form runs under autocast to bfloat16. Each form and size has a process of its own; memory
 is measured in further ones, where freed memory goes back at once. `pip install stvg-lightning[benchmark]` brings TRL.
 """
 
@@ -30,6 +31,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -49,7 +51,7 @@ def run_case(case: Case, python: str) -> dict[str, Any]:
     """A case in a process of its own."""
     given = {field.name: getattr(case, field.name) for field in fields(case)}
     only_update = given.pop("only_update")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     command = [python, __file__, *options, *(["--only-update"] if only_update else [])]
     environment = dict(os.environ)
     if only_update:  # what is freed goes back to the system at once, so that the peak is what is needed
@@ -63,19 +65,27 @@ def run_case(case: Case, python: str) -> dict[str, Any]:
 
 def measured_size(case: Case, rounds: int, forms: list[str], trl_python: str) -> dict[str, Any]:
     """All forms of one size, in turn, so that what else the machine does falls on all of them."""
-    row: dict[str, Any] = {"wanted_prompt_tokens": case.prompt_tokens}
+    found: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
     for _ in range(rounds):
         for form in forms:
-            found = run_case(replace(case, form=form), trl_python if form == "trl" else sys.executable)
-            row.setdefault(form, found)
-            if row[form] is not found:
-                row[form].setdefault("runs", []).extend(found.get("runs", []))
+            found[form].append(run_case(replace(case, form=form), trl_python if form == "trl" else sys.executable))
+    row: dict[str, Any] = {"wanted_prompt_tokens": case.prompt_tokens}
     for form in forms:
+        row[form] = of_rounds(found[form])
         if runs := row[form].get("runs"):
             row[form]["seconds"] = {name: statistics.median(each[name] for each in runs) for name in runs[0]}
             if form != "trl":
                 row[form]["memory"] = run_case(replace(case, form=form, only_update=True), sys.executable)
     return {**row, "ratios": ratios_of(row)}
+
+
+def of_rounds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the rounds of a form have found: the first figures that there are, the steps of all, and every failure."""
+    measured = [each for each in found if "failed" not in each]
+    failures = [each["failed"] for each in found if "failed" in each]
+    if not measured:
+        return {"failures": failures}
+    return {**measured[0], "runs": [run for each in measured for run in each["runs"]], "failures": failures}
 
 
 def parsed() -> argparse.Namespace:
@@ -87,6 +97,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--num-prompts", type=int, default=1, help="questions of a step (default: 1)")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--completion-tokens", type=int, default=128)
+    parser.add_argument("--tokens-per-rollout", type=int, help="of the shared form: see GRPOSettings (default: all)")
     parser.add_argument("--repeats", type=int, default=1, help="steps that count in each process (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each form, in turn (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -87,7 +87,14 @@ class Bench:
         self.sampling = Sampling(case.completion_tokens, decoding=case.decoding)
         rewards = WeightedSum({"even": (evenness, 1.0)})
         preparation = Preparation(encoder, VideoSampling(), Markers(), id_span)
-        self.collector = Collector(self.adapted, preparation, rewards, self.sampling, case.group_size)
+        self.collector = Collector(
+            self.adapted,
+            preparation,
+            rewards,
+            self.sampling,
+            case.group_size,
+            tokens_per_rollout=case.tokens_per_rollout,
+        )
         settings = GRPOSettings(max_rollouts=1, group_size=case.group_size)
         self.module = GRPO(self.adapted, self.collector, grpo(beta=BETA), settings, Optimization())
         Attached(self.module, case.device)
@@ -110,10 +117,11 @@ class Bench:
 
     def roll_out(self) -> tuple[dict[str, float], VideoFeatures, str]:
         """Vision, prefill and generation; what the tower made of the videos, and how completions were written."""
-        started = self.now()
-        features = self.form.encode()
-        spent = {"vision": self.now() - started}
-        rollouts = self.form.roll_out(features)
+        with self.case.autocast():
+            started = self.now()
+            features = self.form.encode()
+            spent = {"vision": self.now() - started}
+            rollouts = self.form.roll_out(features)
         return {**spent, **rollouts.seconds}, features, rollouts.decoding
 
     def update(self, rollouts: Rollouts, features: VideoFeatures) -> dict[str, float]:
@@ -125,7 +133,8 @@ class Bench:
         collected = Collected(self.batch, features, rollouts, [], of_groups, 0, {}, {})
         portions = [Portion(collected, slice(place, place + 1)) for place in range(self.case.num_prompts)]
         started = self.now()
-        self.module.accumulate_gradients(portions, self.module.credits(portions))
+        with self.case.autocast():
+            self.module.accumulate_gradients(portions, self.module.credits(portions))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {**spent, "update": self.now() - started}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
@@ -24,6 +25,7 @@ from grpo_forms.case import (
 )
 from grpo_forms.measuring import memory_mib
 from stvg_lightning.models.adapters import LANGUAGE_LAYERS
+from stvg_lightning.rollouts.cost import clock_seconds
 
 
 def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any]:
@@ -37,14 +39,17 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
     processor = build_processor(tokenizer)
     seconds: list[dict[str, float]] = []
 
+    def now() -> float:
+        return clock_seconds(torch.device(case.device))
+
     class Clock(TrainerCallback):
         """Seconds of whole steps."""
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            seconds.append({"step": -perf_counter(), "cpu_step": -process_time()})
+            seconds.append({"step": -now(), "cpu_step": -process_time()})
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds[-1]["step"] += perf_counter()
+            seconds[-1]["step"] += now()
             seconds[-1]["cpu_step"] += process_time()
 
     trainer = GRPOTrainer(
@@ -60,9 +65,9 @@ def measure_trl(case: Case, folder: str = "runs/benchmark_trl") -> dict[str, Any
     generate = trainer._generate_and_score_completions
 
     def timed(inputs: Any) -> Any:
-        started, used = perf_counter(), process_time()
+        started, used = now(), process_time()
         made = generate(inputs)
-        seconds[-1] |= {"rollout": perf_counter() - started, "cpu_rollout": process_time() - used}
+        seconds[-1] |= {"rollout": now() - started, "cpu_rollout": process_time() - used}
         sizes.append((int(made["completion_mask"].sum()), made["prompt_ids"].shape[1]))
         return made
 

@@ -80,6 +80,7 @@ class Case:
         device: `cpu` or `cuda`.
         scale: one of `SCALES`.
         decoding: how the shared form writes completions; see `Sampling`.
+        tokens_per_rollout: of the shared form; see `GRPOSettings`.
         only_update: the memory of the update is measured, and nothing else.
     """
 
@@ -92,6 +93,7 @@ class Case:
     device: str = "cpu"
     scale: str = "small"
     decoding: Decoding = "auto"
+    tokens_per_rollout: int | None = None
     only_update: bool = False
 
     @property
@@ -112,6 +114,10 @@ class Case:
     @property
     def dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.device == "cuda" else torch.float32
+
+    def autocast(self) -> torch.autocast:
+        """As `precision: bf16-mixed` trains on a GPU; elsewhere nothing is cast."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda")
 
 
 def share_of_even_letters(text: str) -> float:

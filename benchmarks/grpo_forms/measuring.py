@@ -11,6 +11,7 @@ import torch
 from grpo_forms.bench import Bench, SharedForm
 from grpo_forms.case import Case
 from grpo_forms.repeated import RepeatedForm
+from stvg_lightning.models.decoding_prompts import prompts_in_tables
 from stvg_lightning.models.flops import Work, measured_flops_per_second, shape_of, shared_work
 from stvg_lightning.models.memory import bytes_of
 
@@ -52,7 +53,8 @@ def measure(case: Case) -> dict[str, Any]:
 def update_memory(bench: Bench) -> dict[str, float]:
     """What is held before an update, and the most in it; features are made before, as in a step."""
     rollouts, device = bench.invented_rollouts(), bench.case.device
-    features = bench.form.encode()
+    with bench.case.autocast():
+        features = bench.form.encode()
     bench.update(rollouts, features)  # what libraries hold for good from their first use on is no part of it
     held = memory_mib(device, begin=True)
     bench.update(rollouts, features)
@@ -78,7 +80,8 @@ def flops_of(bench: Bench) -> dict[str, float]:
 def generate_bytes(bench: Bench) -> float:
     """What writing the completions must read at the least: weights, prompts' keys and values, and their own.
 
-    Of a shared prompt they are read once a step for the whole group, of a repeated one once for each row.
+    Of a shared prompt they are read once a step for the whole group, of a repeated one once for each row; weights are
+    read once a step for each part of the rollout.
     """
     case, network = bench.case, bench.model.network
     text = network.config.get_text_config()
@@ -89,7 +92,12 @@ def generate_bytes(bench: Bench) -> float:
     layers = bytes_of(network.model.language_model.layers.parameters())
     head = bytes_of(network.lm_head.parameters())
     own = case.num_rows * steps * (steps + 1) // 2
-    return float(steps * (layers + of_token * prompts * bench.prompt_tokens) + (steps + 1) * head + of_token * own)
+    parts = 1
+    if case.form == "shared":
+        rows = [sum(case.lengths)] * prompts
+        parts = len(prompts_in_tables([bench.prompt_tokens] * prompts, rows, case.tokens_per_rollout))
+    weights = parts * (steps * layers + (steps + 1) * head)
+    return float(weights + of_token * (steps * prompts * bench.prompt_tokens + own))
 
 
 def copied_bytes_per_second(device: str) -> float:

@@ -85,13 +85,18 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
             if form != "shared" and (values := row["ratios"].get(form)):
                 cells = [f"{values[name]:.2f}" if name in values else "-" for name in COLUMNS.values()]
                 lines.append(_line([size, form, *cells]))
-            if "failed" in row.get(form, {}):
-                failures.append(f"{size}, {form}: {row[form]['failed']}")
+            failures += [f"{size}, {form}: {failed}" for failed in failures_of(row.get(form, {}))]
         for name, value in row["ratios"].get("shared", {}).items():
             floors.append(_line([size, name.replace("_", " "), f"{value:.2f}"]))
         floors.append(_line([size, "completions written by", row["shared"].get("decoding", "-")]))
     floors = [_line(["prompt tokens", "shared form", "times or share"]), _line(["---"] * 3), *floors]
     return "\n".join([*lines, "", *floors, *(["", *failures] if failures else [])])
+
+
+def failures_of(found: Mapping[str, Any]) -> list[str]:
+    """Why rounds of a form have nothing to tell, or the measurement of its memory."""
+    of_memory = found.get("memory", {})
+    return [*found.get("failures", ()), *([f"memory: {of_memory['failed']}"] if "failed" in of_memory else [])]
 
 
 def _size(row: Mapping[str, Any]) -> str:

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import grpo_step
 import pytest
 import torch
 from grpo_forms.bench import Bench
@@ -121,6 +123,10 @@ def test_bytes_that_generation_reads_by_hand() -> None:
     # Two steps after the prefill; each row reads one token of its own in the first, two in the second.
     expected = 2 * layers + 3 * head + of_token * (2 * bench.prompt_tokens + 2 * (1 + 2))
     assert generate_bytes(bench) == 4 * expected
+    # In two parts, one for each question, the weights are read twice as often.
+    two = bench_of(replace(CASE, num_prompts=2, group_size=2, completion_tokens=3, tokens_per_rollout=1))
+    weights = 2 * layers + 3 * head
+    assert generate_bytes(two) == 4 * (2 * weights + 2 * (expected - weights))
     repeated = Case("repeated", 100, group_size=2, completion_tokens=3)
     assert generate_bytes(bench_of(repeated)) == 4 * (expected + of_token * 2 * bench.prompt_tokens)
 
@@ -145,7 +151,7 @@ def test_ratios_by_hand() -> None:
         "wanted_prompt_tokens": 1200,
         "shared": measured(2.0, 40.0, 100.0),
         "repeated": measured(12.0, 160.0, 400.0),
-        "repeated_text": {"failed": "MemoryError"},
+        "repeated_text": {"failures": ["MemoryError"]},
         "trl": {"seconds": {"step": 9.0}, "peak_mib": 1000.0},
     }
     ratios = ratios_of(row)
@@ -163,8 +169,74 @@ def test_ratios_by_hand() -> None:
     lines = table_of([{**row, "ratios": ratios}]).splitlines()
     assert lines[2].startswith("| 1,234 | repeated | 4.00 | 6.00 |") and lines[2].count("|") == len(COLUMNS) + 3
     assert "1,234, repeated_text: MemoryError" in lines and "| 1,234 | completions written by | graphs |" in lines
-    failed = {"wanted_prompt_tokens": 7, "shared": {"failed": "MemoryError"}, "ratios": {}}
+    failed = {"wanted_prompt_tokens": 7, "shared": {"failures": ["MemoryError"]}, "ratios": {}}
     assert ratios_of(failed) == {} and table_of([failed]).endswith("\n7, shared: MemoryError")
+
+
+def test_phases_run_as_a_training_in_mixed_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU all forms are cast to bfloat16 as TRL is, in the rollout and in both passes of an update."""
+    bench, seen = bench_of(CASE), []
+    asked: list[str] = []
+
+    @contextmanager
+    def autocast(case: Case):
+        asked.append(case.device)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            yield
+
+    monkeypatch.setattr(Case, "autocast", autocast)
+    bench.model.network.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    bench.model.network.model.language_model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    tower_of(bench.model.network).register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    _, features, _ = bench.roll_out()
+    bench.update(bench.invented_rollouts(), features)
+    assert len(seen) > 4 and all(seen) and asked == ["cpu", "cpu"]
+    monkeypatch.undo()
+    assert not CASE.autocast()._enabled
+
+
+def test_the_command_line_passes_on_what_a_case_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "{}", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for tokens in (None, 500):
+        grpo_step.run_case(replace(CASE, tokens_per_rollout=tokens), "python")
+    told = [[option for option in command if "tokens-per-rollout" in option] for command in commands]
+    assert told == [[], ["--tokens-per-rollout=500"]]
+    monkeypatch.setattr(sys, "argv", commands[1][1:])
+    assert grpo_step.parsed().tokens_per_rollout == 500
+
+
+def round_of(seconds: float) -> dict:
+    found = measured(seconds, 40.0, 100.0)
+    return {**found, "runs": [found["seconds"]]}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_round_that_fails_hides_no_other_and_is_told(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    rounds = [round_of(2.0), round_of(4.0)]
+    rounds.insert(place, {"failed": "OutOfMemoryError"})
+    answers = iter([*rounds, {"failed": "killed"}])
+    monkeypatch.setattr(grpo_step, "run_case", lambda *_: next(answers))
+    row = grpo_step.measured_size(CASE, 3, ["shared"], "python")
+    assert [run["step"] for run in row["shared"]["runs"]] == [2.0, 4.0]
+    assert row["shared"]["seconds"]["step"] == 3.0 and row["ratios"]["shared"]
+    told = table_of([row]).splitlines()[-2:]
+    assert told == ["1,234, shared: OutOfMemoryError", "1,234, shared: memory: killed"]
+
+
+def test_a_form_whose_rounds_all_fail_has_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([round_of(2.0), {"failed": "no TRL"}, round_of(4.0), {"failed": "no TRL"}, {"held_mib": 1.0}])
+    monkeypatch.setattr(grpo_step, "run_case", lambda *_: next(answers))
+    row = grpo_step.measured_size(CASE, 2, ["shared", "trl"], "python")
+    assert row["trl"] == {"failures": ["no TRL", "no TRL"]} and row["ratios"].keys() == {"shared"}
+    assert table_of([row]).splitlines()[-2:] == ["1,234, trl: no TRL"] * 2
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -77,12 +78,35 @@ class OnGPU(TorchDispatchMode):
         return result
 
 
-def step_on_an_imagined_gpu(model: VideoLanguageModel, dtype: torch.dtype) -> int:
-    """One step of six completions on a GPU that torch imagines; how many operations it was."""
+@contextmanager
+def autocast_on_an_imagined_gpu(dtype: torch.dtype) -> Iterator[None]:
+    """As `torch.autocast`, which asks for a GPU that is there."""
+    torch.set_autocast_dtype("cuda", dtype)
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_cache_enabled(True)
+
+
+def step_on_an_imagined_gpu(
+    model: VideoLanguageModel, dtype: torch.dtype, adapter_dtype: torch.dtype, is_cast: bool
+) -> int:
+    """One step of six completions on a GPU that torch imagines; how many operations it was.
+
+    Args:
+        model: with an adapter.
+        dtype: of its weights.
+        adapter_dtype: of the adapter's.
+        is_cast: whether the step runs under autocast to `dtype`.
+    """
     network, text = copy.deepcopy(model.network).requires_grad_(False), model.network.config.get_text_config()
     channels = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     with FakeTensorMode(), torch.no_grad(), torch.device("cuda:0"):
-        _imagine(network, dtype)
+        _imagine(network, dtype, adapter_dtype)
 
         def table() -> Tensor:
             return torch.zeros(2, text.num_key_value_heads, 50, channels, dtype=dtype)
@@ -91,18 +115,20 @@ def step_on_an_imagined_gpu(model: VideoLanguageModel, dtype: torch.dtype) -> in
         grown = DecodingPrompts(tables, torch.zeros(2, 50), [3, 3])
         prompts = FixedPrompts.of(grown, torch.zeros(3, 6, dtype=torch.long), 10)
         decoder = FixedDecoder.of(network, prompts, None)
-        with OnGPU() as seen:
+        casting = autocast_on_an_imagined_gpu(dtype) if is_cast else nullcontext()
+        with casting, OnGPU() as seen:
             states = decoder._step()
     assert states.shape == (6, text.hidden_size) and states.dtype == dtype
     return seen.num_operations
 
 
-def _imagine(network: nn.Module, dtype: torch.dtype) -> None:
+def _imagine(network: nn.Module, dtype: torch.dtype, adapter_dtype: torch.dtype) -> None:
     """Weights of the same shapes on the imagined GPU."""
-    for part in network.modules():
+    for where, part in network.named_modules():
         for name, weights in part._parameters.items():
             if weights is not None:
-                part._parameters[name] = nn.Parameter(torch.empty(weights.shape, dtype=dtype), requires_grad=False)
+                own = adapter_dtype if "lora_" in where else dtype
+                part._parameters[name] = nn.Parameter(torch.empty(weights.shape, dtype=own), requires_grad=False)
         for name, values in part._buffers.items():
             if values is not None:
                 part._buffers[name] = torch.empty(values.shape, dtype=values.dtype)
