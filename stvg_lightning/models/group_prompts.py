@@ -41,7 +41,8 @@ class LearningPrompt:
         """Completions of the prompt, whole and side by side: (1, heads, tokens, channels)."""
         keys, values = self.held[layer]
         (span,) = layout.spans
-        return attend_completions(query, (keys, values), (key, value), scaling, span.completion_tokens)
+        mask = layout.mask_of(span, query.device)
+        return attend_completions(query, (keys, values), (key, value), scaling, span.completion_tokens, mask)
 
     def owed(self) -> Tensor:
         """A sum whose gradient is what the passes over completions have left at the prompt's keys and values."""

@@ -10,16 +10,17 @@ scored, so it is not read at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.positions import continued_position_ids
+from stvg_lightning.models.prefix_attention import completion_mask
 from stvg_lightning.models.prompts import PromptBatch
 
 
@@ -74,6 +75,18 @@ class RowLayout:
     spans: tuple[GroupSpan, ...]
     before: PromptsBefore | None = None
     recorded: dict[int, tuple[Tensor, Tensor]] | None = None
+    _masks: dict[GroupSpan, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def mask_of(self, span: GroupSpan, device: torch.device) -> Bool[Tensor, "queries keys"] | None:
+        """What a group's completions see of their prompt and themselves, made once for all layers of a pass.
+
+        None on the CPU, where their attention goes without.
+        """
+        if device.type == "cpu":
+            return None
+        if span not in self._masks:
+            self._masks[span] = completion_mask(span.prompt_tokens, span.completion_tokens, device)
+        return self._masks[span]
 
     @property
     def num_tokens(self) -> int:

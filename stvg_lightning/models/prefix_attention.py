@@ -37,9 +37,7 @@ def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence
         lengths: tokens of each completion.
         scale: factor of the dot products.
     """
-    times = query.shape[1] // prefix[0].shape[1]
-    expanded = [each.repeat_interleave(times, dim=1) if times > 1 else each for each in (*prefix, *own)]
-    cast = in_one_precision(query, *expanded)
+    cast = in_one_precision(query, *_repeated_heads(query, *prefix, *own))
     return _PrefixAttention.apply(*cast, tuple(length for length in lengths if length), scale)
 
 
@@ -51,16 +49,44 @@ def in_one_precision(*tensors: Tensor) -> list[Tensor]:
 
 
 def attend_completions(
-    query: Queries, prefix: Prefix, own: Own, scale: float | None, lengths: Sequence[int]
+    query: Queries,
+    prefix: Prefix,
+    own: Own,
+    scale: float | None,
+    lengths: Sequence[int],
+    mask: Bool[Tensor, "queries all_keys"] | None = None,
 ) -> Queries:
-    """The same on any device: elsewhere than on the CPU by one masked attention; see `attend_to_prefix`."""
+    """The same on any device: elsewhere than on the CPU by one masked attention; see `attend_to_prefix`.
+
+    `mask` is `completion_mask` of these completions, where it was made before; the CPU needs none.
+    """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if query.device.type == "cpu":
         return attend_to_prefix(query, prefix, own, lengths, scale)
+    if mask is None:
+        mask = completion_mask(prefix[0].shape[2], lengths, query.device)
+    return attend_under_mask(query, prefix, own, scale, mask)
+
+
+def attend_under_mask(
+    query: Queries, prefix: Prefix, own: Own, scale: float, mask: Bool[Tensor, "queries all_keys"]
+) -> Queries:
+    """The same as one attention under a mask.
+
+    Key heads are repeated: with fewer of them than queries have, no kernel that takes a mask is left to CUDA but the
+    one that writes down every score.
+    """
     keys, values = (torch.cat(pair, dim=2) for pair in zip(prefix, own, strict=True))
-    mask = completion_mask(prefix[0].shape[2], lengths, query.device)
-    grouped = query.shape[1] != keys.shape[1]
-    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    asked, keys, values = in_one_precision(query, *_repeated_heads(query, keys, values))
+    return F.scaled_dot_product_attention(asked, keys, values, attn_mask=mask, scale=scale)
+
+
+def _repeated_heads(query: Tensor, *keys: Tensor) -> list[Tensor]:
+    """Keys or values with as many heads as the queries have."""
+    return [
+        each if each.shape[1] == query.shape[1] else each.repeat_interleave(query.shape[1] // each.shape[1], dim=1)
+        for each in keys
+    ]
 
 
 def completion_mask(
@@ -72,7 +98,8 @@ def completion_mask(
         >>> completion_mask(2, [2, 1]).int().tolist()
         [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
     """
-    owner = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
+    repeats = torch.tensor(lengths, device=device)
+    owner = torch.arange(len(lengths), device=device).repeat_interleave(repeats, output_size=sum(lengths))
     own = (owner[:, None] == owner).tril()
     return torch.cat([own.new_ones(len(owner), prompt_tokens), own], dim=1)
 

@@ -81,7 +81,8 @@ def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | 
             F.scaled_dot_product_attention(asked, keys, values, is_causal=True, scale=scaling, enable_gqa=grouped)
         )
         if sum(span.completion_tokens):
-            outputs.append(attend_completions(own[0], (keys, values), own[1:], scaling, span.completion_tokens))
+            mask, lengths = layout.mask_of(span, query.device), span.completion_tokens
+            outputs.append(attend_completions(own[0], (keys, values), own[1:], scaling, lengths, mask))
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
 
