@@ -25,6 +25,8 @@ from stvg_lightning.tubes.choices import check_choice
 
 Decoding = Literal["auto", "plain", "fixed", "graphs"]
 DECODINGS: tuple[Decoding, ...] = ("auto", "plain", "fixed", "graphs")
+LEAST_STEPS_AHEAD = 8
+"""A recording takes about as long as some steps: it is not made of a shape that goes sooner than that."""
 Step = Callable[[], Tensor]
 Recorder = Callable[[Step], Step]
 """Runs a step and gives what repeats it on the same places of memory; both give the same tensor."""
@@ -121,7 +123,8 @@ class FixedDecoder:
         model: the vision-language model.
         prompts: the tables.
         token_ids: what the next step reads at each place.
-        record: records a shape's step when it is needed for the second time; None: nothing is recorded.
+        record: records a shape's step when it is needed for the second time, and may be for `LEAST_STEPS_AHEAD`; None:
+            nothing is recorded.
         must_record: see `decoder_of`.
         places: of each completion that is left.
         num_read: tokens of each completion that were read.
@@ -175,7 +178,8 @@ class FixedDecoder:
         self.prompts.own_bias[self.num_read] = 0.0
         used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
         # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
-        if self.record is not None and used == 2:
+        is_worth_it = used == 2 and written_tokens - self.num_read >= LEAST_STEPS_AHEAD
+        if self.record is not None and is_worth_it:
             self._keep_recorded(shape, self.record)
         states = self._recorded.get(shape, self._step)()
         self.prompts.read += 1

@@ -13,6 +13,7 @@ While completions are written, `DecodingPrompts` or `FixedPrompts` attends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,6 +29,8 @@ from stvg_lightning.models.group_rows import RowLayout
 from stvg_lightning.models.prefix_attention import attend_completions, in_one_precision
 
 NAME = "group_rows"
+MOST_COMPILED = 64
+"""How often attention may be compiled: for gradients and without, of each precision, and each kind of shape."""
 
 
 def row_attention(
@@ -119,7 +122,24 @@ def use_row_attention(model: PreTrainedModel) -> None:
     model.model.language_model.config._attn_implementation = NAME
 
 
-@cache
-def _compiled_flex_attention():
+def compiled_for_many_shapes(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+    """A function compiled for shapes that are never the same, as often as `MOST_COMPILED` times.
+
+    By itself torch would give up after 8 times without a word, and attention would write down every score.
+
+    Args:
+        function: to compile.
+        how: further arguments of `torch.compile`.
+
+    Raises:
+        torch._dynamo.exc.FailOnRecompileLimitHit: when what it makes is called, where that is not enough.
+    """
     # Every row has a length of its own: shapes that are not dynamic would be compiled again for each.
-    return torch.compile(flex_attention, dynamic=True)
+    compiled = torch.compile(function, dynamic=True, **how)
+    limits = torch._dynamo.config.patch(recompile_limit=MOST_COMPILED, fail_on_recompile_limit_hit=True)
+    return limits(compiled)
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    return compiled_for_many_shapes(flex_attention)

@@ -34,6 +34,7 @@ def decoders(monkeypatch: pytest.MonkeyPatch) -> list[FixedDecoder]:
     made: list[FixedDecoder] = []
     for module in (decoding, fixed_prompts):
         monkeypatch.setattr(module, "LEAST_WRITTEN_TOKENS", 8)
+    monkeypatch.setattr(decoding, "LEAST_STEPS_AHEAD", 1)
     make = in_process.decoder_of
 
     def making(*given):
@@ -121,6 +122,25 @@ def test_an_adapter_s_steps_are_recorded_as_they_are(
         fixed, recorded = (roll_out(adapted.model, world_samples[:2], way) for way in ("fixed", "graphs"))
     assert_same(recorded, fixed, atol=0.0)
     assert [tape.num_replayed for tape in tapes] == [TOKENS - 2] * 2, "the first step of all is none"
+
+
+def test_a_shape_that_goes_soon_is_not_recorded(
+    models: dict[str, VideoLanguageModel],
+    world_samples: Samples,
+    decoders: list[FixedDecoder],
+    tapes: list[Tape],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tokens counted by eights: 8, 16 and 20 of them hold 8, 8 and 4 steps, of which each second one would record."""
+    recorded = {}
+    for least in (4, 7, 8):
+        monkeypatch.setattr(decoding, "LEAST_STEPS_AHEAD", least)
+        found = roll_out(models["qwen3_vl"], world_samples[:2], "graphs")
+        steps_of = {shape.written_tokens: steps for shape, steps in decoders[-1].steps_of.items()}
+        assert steps_of == {8: 8, 16: 8, 20: 4}
+        recorded[least] = sorted(shape.written_tokens for shape in decoders[-1]._recorded)
+        assert_same(found, roll_out(models["qwen3_vl"], world_samples[:2], "plain"))
+    assert recorded == {4: [8, 16], 7: [8, 16], 8: []}
 
 
 def test_shapes_are_few_and_shrink(
