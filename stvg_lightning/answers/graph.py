@@ -141,7 +141,7 @@ class GraphAnswers:
         elif content.lstrip().startswith("["):
             span, boxes, found = self._read_list(content, view)
             problems.extend(found)
-        elif chosen_letter(text) is None and stated_number(text) is None:
+        elif chosen_letter(content) is None and stated_number(content) is None:
             problems.append(f"neither a letter nor a number: {content[:40]!r}")
         return Answer(
             text,
@@ -152,6 +152,7 @@ class GraphAnswers:
             problems=tuple(problems),
             names_objects=False,
             graph=graph,
+            reply=content or "",
         )
 
     def _answer_text(self, truth: Truth, view: View | None) -> str:

@@ -36,7 +36,9 @@ def test_a_gold_pair_is_read_back(task: str) -> None:
     text = time_pair.write(truth, "He sits down at 5.2.")
     answer = time_pair.read(text)
     assert (answer.span_seconds, answer.well_formed, answer.problems) == ((5.2, 10.4), True, ())
-    assert answer.thought == "He sits down at 5.2." and chosen_letter(text) == ("B" if task == "choice" else None)
+    assert answer.thought == "He sits down at 5.2." and chosen_letter(answer.reply) == (
+        "B" if task == "choice" else None
+    )
     assert not any(character.isdigit() for character in time_pair.instruction(truth))
 
 

@@ -65,9 +65,12 @@ TVG: dict[str, Any] = {
         ("choice", r"<think>(A)?</think> <time>[4.0, 8.0]</time> \boxed{B}", 0.7 + 0.1 + 0.2),
         ("choice", r"<think>t</think> <time>[6.0, 8.0]</time> \boxed{B}", 0.7 + 0.1 + 0.2 * 0.5),
         ("choice", r"<think>t</think> <time>[6.0, 8.0]</time> \boxed{A}", 0.1 + 0.2 * 0.5),
-        ("choice", "<think>t</think> <time>[6.0, 8.0]</time> (B)", 0.7 + 0.2 * 0.5),
+        ("choice", "<think>t</think> <time>[6.0, 8.0]</time> (B)", 0.2 * 0.5),
         ("choice", r"<think>t</think> \boxed{B}", 0.7),
         ("choice", "", 0.0),
+        ("choice", r"<think>Perhaps \boxed{B}</think> <time>[4.0, 8.0]</time> \boxed{A}", 0.1 + 0.2),
+        ("choice", r"<think>Perhaps \boxed{A}</think> <time>[4.0, 8.0]</time> \boxed{A} no \boxed{B}", 1.0),
+        ("choice", r"<think>Perhaps \boxed{B}, and <time>[4.0, 8.0]</time> \boxed{B}", 0.2),
     ],
 )
 def test_tvg_r1s_rewards_by_task(task: str, text: str, expected: float) -> None:
@@ -107,13 +110,16 @@ def test_a_term_routed_by_task_keeps_what_else_it_has() -> None:
     [
         ("choice", {"answer": "B"}, "<answer>(B)</answer>", 1.0),
         ("choice", {"answer": "B"}, "<answer>(A)</answer>", 0.0),
+        ("choice", {"answer": "B"}, "<think>(B)</think><answer>(A)", 0.0),
+        ("choice", {"answer": "B"}, "(B)", 0.0),
         ("numeric", {"answer": 10.0}, "<answer>9</answer>", 0.9),
         ("numeric", {"answer": 10.0}, "<answer>16</answer>", 0.0),
         ("numeric", {"answer": 10.0}, "<answer>none</answer>", 0.0),
+        ("numeric", {"answer": 10.0}, '<think><graph>{"frames": [{"t": 10', 0.0),
     ],
 )
 def test_answers_by_kind(task: str, fields: dict[str, Any], text: str, expected: float) -> None:
-    assert_close(score(answer_by_kind, Answer(text), truth_of(task, **fields)), expected, atol=1e-9)
+    assert_close(score(answer_by_kind, graph.read(text), truth_of(task, **fields)), expected, atol=1e-9)
 
 
 def test_answers_of_time_and_place_by_kind() -> None:
@@ -159,7 +165,7 @@ def test_a_letter_must_stand_behind_the_time() -> None:
 
 def test_a_wished_length_pays_only_right_answers_in_company() -> None:
     truth = truth_of("choice", answer="B")
-    right, wrong = Answer("<answer>(B)</answer>"), Answer("<answer>(A)</answer>")
+    right, wrong = Answer("(B)", reply="(B)"), Answer("(A)", reply="(A)")
     context = RewardContext(completion_tokens=(320, 512, 319, 513, 400))
     assert LengthBonus()([right, right, right, right, wrong], truth, context) == [1.0, 1.0, 0.0, 0.0, 0.0]
     alone = RewardContext(completion_tokens=(400, 400))
@@ -245,7 +251,7 @@ def test_a_graph_counts_only_with_a_right_answer_unless_the_gate_is_open() -> No
         assert score(replace(term, gate=None), wrong, graph_truth(TRUE)) == 1.0
     numeric = replace(graph_truth(TRUE), task="numeric", answer=10.0)
     for number, expected in ((7.0, 0.0), (7.5, 1.0)):  # relative accuracy 0.5 and 0.6
-        answer = replace(drawn(TRUE), text=f"<answer>{number}</answer>")
+        answer = replace(drawn(TRUE), reply=f"{number}")
         assert score(GraphNodes(), answer, numeric) == expected
 
 
