@@ -34,6 +34,8 @@ NO_THINGS = "nothing is annotated in the video's frames"
 LEFT_OUT = "lines that are no things: left out"
 OUTSIDE = "boxes after the video's end, or whose centre lies outside the picture: left out"
 KITTI_RATE = 10.0
+CAMERA_SQUARE = (-40.0, 0.0), 80.0
+"""Corner and side in metres of the ground before a camera: 40 m to each side of it, 80 m ahead."""
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,21 @@ def _in_pictures(
 
 
 def _on_ground(name: str, film: Film, things: list[Thing], plane: Literal["camera", "floor"]) -> Source:
-    """Things in metres as a source; the grid is the smallest square that holds all their centres, a metre at least."""
+    """Things in metres as a source.
+
+    Before a camera the grid is always `CAMERA_SQUARE`, which a question can tell without telling where things are. A
+    floor has no mark that its grid could begin at: there it is the smallest square that holds all centres.
+    """
     centers = [place.center for thing in things for place in thing.places.values()]
     if not centers:
         raise Dropped(NO_THINGS, name)
-    left, near = min(x for x, _ in centers), min(y for _, y in centers)
-    side = max(1.0, max(x for x, _ in centers) - left, max(y for _, y in centers) - near)
+    if plane == "camera":
+        corner, side = CAMERA_SQUARE
+    else:
+        corner = min(x for x, _ in centers), min(y for _, y in centers)
+        side = max(1.0, *(max(center[axis] for center in centers) - corner[axis] for axis in (0, 1)))
     info = film.info
-    return Source(name, info.fps, info.num_frames, tuple(things), plane, (left, near), side, is_still=plane == "floor")
+    return Source(name, info.fps, info.num_frames, tuple(things), plane, corner, side, is_still=plane == "floor")
 
 
 def _place(box: Box) -> Place:

@@ -34,7 +34,7 @@ def counting(source: Source, rng: Generator, decimals: int) -> Question | None:
     kind = pick(kinds, rng)
     counted = tuple(thing for thing in source.seen[frame] if kind in thing.counts_as)
     asked = f'{at_time(source, frame)}, how many things of the kind "{kind}" are there?'
-    return Question("counting", "numeric", asked, (frame,), counted, float(len(counted)))
+    return Question("counting", "numeric", asked, (frame,), counted, float(len(counted)), called=kind)
 
 
 def relative_direction(source: Source, rng: Generator, decimals: int) -> Question | None:
