@@ -8,6 +8,7 @@ with width 0.2, then in every epoch what lies above 0 and up to 0.7.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ import numpy as np
 from stvg_lightning.tubes.files import replacing
 from stvg_lightning.tubes.json_values import check_keys, is_integer, is_number, read_text, refuse
 from stvg_lightning.tubes.jsonl import read_json_lines, refuse_repeated_id
+
+SMALLEST_WIDTH = 0.001
+SMALLEST_WEIGHT = 1e-300
+"""Of a question far from the bell's center, so that it can be drawn where nearer ones do not suffice."""
 
 KEYS = ("id", "mean", "spread", "num_rollouts")
 
@@ -69,7 +74,7 @@ class DifficultyControl:
         num_questions: how many an epoch has; None, or more than there are, takes all that are left.
 
     Raises:
-        ValueError: a band that is empty or reaches out of [0, 1], a width that is not above 0, or no questions.
+        ValueError: a band that is empty or reaches out of [0, 1], another number out of range, or no questions.
     """
 
     above: float = 0.0
@@ -82,8 +87,12 @@ class DifficultyControl:
     def __post_init__(self) -> None:
         if not 0 <= self.above < self.up_to <= 1:
             raise ValueError(f"above {self.above} must lie below up_to {self.up_to}, both in [0, 1]")
-        if not self.width > 0:
-            raise ValueError(f"width must be above 0, not {self.width}")
+        if not 0 <= self.least_spread <= 0.5:
+            raise ValueError(f"least_spread {self.least_spread} must lie in [0, 0.5], as far as rewards can spread")
+        if self.center is not None and not 0 <= self.center <= 1:
+            raise ValueError(f"center {self.center} must be null or lie in [0, 1]")
+        if not SMALLEST_WIDTH <= self.width < math.inf:
+            raise ValueError(f"width must be at least {SMALLEST_WIDTH}, not {self.width}")
         if self.num_questions is not None and self.num_questions < 1:
             raise ValueError(f"num_questions must be at least 1, not {self.num_questions}")
 
@@ -124,7 +133,8 @@ class DifficultyControl:
             easiest_first = np.argsort(-means, kind="stable")
             places = easiest_first[np.linspace(0, len(kept) - 1, self.num_questions).round().astype(int)]
         else:
-            weights = np.exp(-((means - self.center) ** 2) / (2 * self.width**2))
+            exponents = (means - self.center) ** 2 / (2 * self.width**2)
+            weights = np.maximum(np.exp(exponents.min() - exponents), SMALLEST_WEIGHT)
             generator = np.random.default_rng([seed, epoch])
             places = generator.choice(len(kept), self.num_questions, replace=False, p=weights / weights.sum())
         return [kept[place] for place in sorted(places.tolist())]
