@@ -110,7 +110,8 @@ class DifficultyControl:
         """The questions of an epoch, in the order of `estimates`; the same for the same seed, epoch and estimates.
 
         With a center, questions are drawn without replacement, with weights `exp(-(p - center)^2 / (2 width^2))`;
-        without one, evenly from the easiest to the hardest, as Time-R1 does from its second epoch on.
+        without one, evenly from the easiest to the hardest, as Time-R1 does from its second epoch on. Where a later
+        epoch would be empty, it has the questions nearest to the band instead: see `nearest`.
 
         Args:
             estimates: id -> difficulty.
@@ -118,9 +119,11 @@ class DifficultyControl:
             epoch: from 0.
 
         Raises:
-            ValueError: no question is left.
+            ValueError: the first epoch has no question.
         """
         kept = [id_ for id_, difficulty in estimates.items() if self.keeps(difficulty)]
+        if not kept and epoch > 0:
+            return self.nearest(estimates)
         if not kept:
             raise ValueError(
                 f"of {len(estimates)} questions none has a mean reward above {self.above} and up to {self.up_to}, and "
@@ -138,6 +141,22 @@ class DifficultyControl:
             generator = np.random.default_rng([seed, epoch])
             places = generator.choice(len(kept), self.num_questions, replace=False, p=weights / weights.sum())
         return [kept[place] for place in sorted(places.tolist())]
+
+    def nearest(self, estimates: Mapping[str, Difficulty]) -> list[str]:
+        """The questions nearest to the band, those whose rollouts differ first, in the order of `estimates`.
+
+        Returns:
+            `num_questions` of them, or a tenth of all where it is None, at least one.
+        """
+
+        def off(id_: str) -> tuple[bool, float, float]:
+            found = estimates[id_]
+            outside = max(self.above - found.mean, found.mean - self.up_to, 0.0)
+            return found.num_rollouts > 1 and found.spread < self.least_spread, outside, -found.spread
+
+        count = max(1, len(estimates) // 10) if self.num_questions is None else self.num_questions
+        chosen = set(sorted(estimates, key=off)[:count])
+        return [id_ for id_ in estimates if id_ in chosen]
 
 
 def write_difficulties(file: Path, estimates: Mapping[str, Difficulty]) -> None:

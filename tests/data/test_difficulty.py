@@ -58,7 +58,8 @@ def test_what_is_chosen_is_kept_once_in_order_and_the_same_again(
     kept = [id_ for id_, difficulty in known.items() if control.keeps(difficulty)]
     if not kept:
         with pytest.raises(ValueError, match="none has a mean reward above 0"):
-            control.choose(known, seed, epoch)
+            control.choose(known, seed, 0)
+        assert control.choose(known, seed, epoch + 1) == control.nearest(known)
         return
     chosen = control.choose(known, seed, epoch)
     assert chosen == control.choose(known, seed, epoch)
