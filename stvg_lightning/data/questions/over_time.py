@@ -33,7 +33,7 @@ def appearance_order(source: Source, rng: Generator, decimals: int) -> Question 
     if source.is_still:
         return None
     names = [thing.name for thing in source.things]
-    found = [thing for thing in source.things if names.count(thing.name) == 1 and thing.places]
+    found = [thing for thing in source.things if names.count(thing.name) == 1 and thing.places and not thing.partly]
     found.sort(key=lambda thing: min(thing.places))
     count = int(rng.integers(2, MOST_ORDERED + 1))
     chosen = sorted(picks(found, count, rng), key=lambda thing: min(thing.places))
@@ -128,7 +128,7 @@ def _presence(source: Source, rng: Generator) -> Question | None:
 
 def _stays_seen(source: Source, thing: Thing) -> bool:
     """Whether a thing is seen without a break, for a while, and not in the whole video."""
-    if not thing.places:
+    if not thing.places or thing.partly:
         return False
     first, last = min(thing.places), max(thing.places)
     length = last + 1 - first
