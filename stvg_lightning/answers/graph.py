@@ -18,7 +18,7 @@ from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.coordinates import Coordinates, scales_of, words_of
 from stvg_lightning.answers.graph_words import plane_words, wanted_words
 from stvg_lightning.answers.questions import chosen_letter, stated_number
-from stvg_lightning.answers.reading import between, is_row_of_tags, last_answer
+from stvg_lightning.answers.reading import between, is_row_of_tags, last_answer, last_between
 from stvg_lightning.answers.view import Frames, View
 from stvg_lightning.tubes import Box, Span, Truth
 from stvg_lightning.tubes.choices import check_choice
@@ -27,7 +27,7 @@ from stvg_lightning.tubes.scene_graph import SceneGraph, read_scene_graph, scene
 
 _NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _LINE = re.compile(rf"{_NUMBER}\s{{0,9}}:(.*)", re.ASCII)
-_NODE = re.compile(rf"([A-Za-z][\w '-]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
+_NODE = re.compile(rf"([^\s,\[\]][^,\[\]]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
 
 TASKS = ("choice", "numeric", "temporal", "spatial")
 LONGEST_GRAPH = 200_000
@@ -127,7 +127,7 @@ class GraphAnswers:
             (SceneGraph(frames=()), True, ())
         """
         thought, problems, graph = between(text, "think"), list[str](), None
-        written = between(thought or "", "graph")
+        written = last_between(thought or "", "graph")
         if written is None:
             problems.append("no <graph>...</graph> in the thought")
         else:

@@ -42,6 +42,13 @@ def between(text: str, tag: str) -> str | None:
     return content.strip() if opening and closing else None
 
 
+def last_between(text: str, tag: str) -> str | None:
+    """What stands between the last closing tag of a name and the opening one before it, stripped; or None."""
+    before, closing, _ = text.rpartition(f"</{tag}>")
+    _, opening, content = before.rpartition(f"<{tag}>")
+    return content.strip() if opening and closing else None
+
+
 def is_row_of_tags(text: str, *tags: str) -> bool:
     """Whether a text is one pair of each tag in this order, blanks between them, and nothing else."""
     rest = text.strip()

@@ -89,6 +89,26 @@ def test_lines_by_hand() -> None:
     assert answer.problems == ("no kind [x, y]: 'b 4'", "a line needs seconds: kind [x, y], ...: 'no line'")
 
 
+@pytest.mark.parametrize(
+    "name", ["3d printer", "caf\u00e9 table", "\u6905\u5b50", "#1 seat", "o'neill's bag", "u-turn sign (old)", "a: b"]
+)
+@pytest.mark.parametrize("form", ["full", "nodes", "lines"])
+def test_names_of_any_letters_are_read_back(name: str, form: Form) -> None:
+    nodes = (Node(name, 1, (1.0, 2.5)), Node("dog", 2, (3.0, 4.0)), Node(name, 3, (0.0, 9.0)))
+    graph = SceneGraph((GraphFrame(0.5, nodes, ()), GraphFrame(1.0, (), ())))
+    truth = truth_of("choice", answer="B", graph=scene_graph_to_json(graph))
+    language = GraphAnswers(form)
+    answer = language.read(language.write(truth, "", VIEW), VIEW)
+    assert answer.graph == graph and answer.problems == ()
+
+
+@pytest.mark.parametrize("aside", ["I write <graph></graph>. ", "<graph>{}</graph>", "In <graph> I say: "])
+def test_the_last_graph_of_a_thought_counts(aside: str) -> None:
+    text = GraphAnswers().write(truth_of("choice", answer="B"), aside, VIEW)
+    answer = GraphAnswers().read(text, VIEW)
+    assert answer.graph == GRAPH and answer.problems == ()
+
+
 def test_boxes_are_written_in_the_pixels_that_are_shown() -> None:
     language = GraphAnswers()
     text = language.write(PLACE, "", VIEW)
