@@ -93,6 +93,12 @@ def test_kittis_questions_are_in_metres_as_the_camera_sees(kitti: Path) -> None:
                           "localisation", "displacement"}  # fmt: skip
     assert all(sample.truth.fps == 10.0 and sample.truth.num_frames == 20 for sample in found)
     assert report.num_changed("lines that are no things: left out") == 1
+    places = {}
+    for sample in found:
+        assert (sample.truth.graph["corner"], sample.truth.graph["unit_per_cell"]) == ([-40.0, 0.0], 8.0)
+        for shown in sample.truth.graph["frames"]:
+            places |= {(node["name"], shown["frame"]): node["pos"] for node in shown["nodes"]}
+    assert all(place == [5.8, 2.5] for (name, _), place in places.items() if name == "van")  # 6 m right, 20 m ahead
     for sample in found:
         truth, kind = sample.truth, sample.truth.labels["kind"]
         if kind == "motion" and "where does the car" in truth.query:
