@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.questions import chosen_letter
-from stvg_lightning.answers.reading import last_answer
+from stvg_lightning.answers.reading import plain_reply
 from stvg_lightning.answers.view import View
 from stvg_lightning.tubes import Truth
 
@@ -48,8 +48,7 @@ def read(text: str, view: View = NUMBERED) -> Answer:
         >>> read("(B) 3 m").problems, read("three metres").problems
         ((), ('no letter was chosen',))
     """
-    content = last_answer(text)
-    reply = text if content is None else content
+    reply = plain_reply(text)
     letter = chosen_letter(reply)
     problems = () if letter else ("no letter was chosen",)
     return Answer(text, well_formed=letter is not None, problems=problems, reply=reply)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stvg_lightning.answers.answer import Answer
-from stvg_lightning.answers.reading import last_answer
+from stvg_lightning.answers.reading import plain_reply
 from stvg_lightning.tubes import Box
 
 
@@ -44,7 +44,7 @@ def answer_from_json(record: Mapping[str, Any]) -> Answer:
         problems=tuple(record.get("problems", ())),
         names_objects=record["names_objects"],
         masks=None if masks is None else {int(frame): rle for frame, rle in masks.items()},
-        reply=record["reply"] if "reply" in record else last_answer(record["text"]) or record["text"],
+        reply=record["reply"] if "reply" in record else plain_reply(record["text"]),
     )
 
 
