@@ -11,7 +11,7 @@ import pytest
 
 from stvg_lightning.cli.main import _parser, main
 from stvg_lightning.cli.recipe import bind_recipe, load_values
-from stvg_lightning.data.shards import ShardFolder, verify
+from stvg_lightning.data.shards import ShardFolder, verify, write_shards
 from stvg_lightning.data.synthetic import make_sample, split_seeds
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +89,17 @@ def test_every_path_in_backticks_exists() -> None:
     paths = {path for path in paths if not path.startswith(built_by_the_reader) and "=" not in path}
     missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
     assert len(paths) > 15 and not missing
+
+
+def test_the_shards_of_several_sources_are_joined_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds = list(split_seeds("train", 4))
+    for name, pair in (("str_vidor", seeds[:2]), ("str_kitti", seeds[2:])):
+        write_shards(map(make_sample, pair), Path("data_shards") / name, "drawn", "CC0")
+    exec(block_after("To join several, write their samples into one", "python"), {})
+    joined = ShardFolder(Path("data_shards/str/train"))
+    assert [sample.truth for sample in joined] == [make_sample(seed).truth for seed in seeds]
+    assert verify(Path("data_shards/str/train")) == ()
 
 
 def test_every_recipe_has_its_row() -> None:

@@ -51,6 +51,8 @@ class Answer:
         box_lists: what a language with lists of boxes read, as it was written.
         masks: predicted frame -> mask of all that is meant, for predictions that come with masks.
         graph: the scene graph in the thought, for languages that ask for one.
+        reply: what of the text answers a question of choice or of number; empty where the language finds none, so that
+            nothing that was merely thought counts.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Answer:
     names_objects: bool = True
     masks: Mapping[int, Rle] | None = None
     graph: SceneGraph | None = None
+    reply: str = ""
 
 
 def first_of_each(boxes: WrittenBoxes) -> dict[int, Box]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.questions import chosen_letter
+from stvg_lightning.answers.reading import plain_reply
 from stvg_lightning.answers.view import View
 from stvg_lightning.tubes import Truth
 
@@ -41,14 +42,16 @@ def write(truth: Truth, thought: str = "", view: View = NUMBERED) -> str:
 
 
 def read(text: str, view: View = NUMBERED) -> Answer:
-    """Read a completion; whatever it holds, nothing is raised.
+    """Read a completion; whatever it holds, nothing is raised. Where it holds no `<answer>`, all of it is the reply.
 
     Example:
         >>> read("(B) 3 m").problems, read("three metres").problems
         ((), ('no letter was chosen',))
     """
-    letter = chosen_letter(text)
-    return Answer(text, well_formed=letter is not None, problems=() if letter else ("no letter was chosen",))
+    reply = plain_reply(text)
+    letter = chosen_letter(reply)
+    problems = () if letter else ("no letter was chosen",)
+    return Answer(text, well_formed=letter is not None, problems=problems, reply=reply)
 
 
 def _check_task(truth: Truth) -> None:

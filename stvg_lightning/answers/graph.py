@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 
 from stvg_lightning.answers.answer import Answer
 from stvg_lightning.answers.coordinates import Coordinates, scales_of, words_of
+from stvg_lightning.answers.graph_words import plane_words, wanted_words
 from stvg_lightning.answers.questions import chosen_letter, stated_number
-from stvg_lightning.answers.reading import between, is_row_of_tags, last_answer
+from stvg_lightning.answers.reading import between, is_row_of_tags, last_answer, last_between
 from stvg_lightning.answers.view import Frames, View
 from stvg_lightning.tubes import Box, Span, Truth
 from stvg_lightning.tubes.choices import check_choice
@@ -26,7 +27,7 @@ from stvg_lightning.tubes.scene_graph import SceneGraph, read_scene_graph, scene
 
 _NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _LINE = re.compile(rf"{_NUMBER}\s{{0,9}}:(.*)", re.ASCII)
-_NODE = re.compile(rf"([A-Za-z][\w '-]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
+_NODE = re.compile(rf"([^\s,\[\]][^,\[\]]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
 
 TASKS = ("choice", "numeric", "temporal", "spatial")
 LONGEST_GRAPH = 200_000
@@ -72,8 +73,8 @@ class GraphAnswers:
     def instruction(self, truth: Truth, view: View | None = None) -> str:
         """The question put to the model; the schema holds no digits that a model could copy.
 
-        Where the truth knows a graph, the times and kinds that it is about are told, as SpaceR tells its categories;
-        nothing else of it is.
+        Where the truth knows a graph, its plane and the times and kinds that it is about are told (`graph_words.py`);
+        nothing else of it is, and nothing of the answer.
 
         Raises:
             ValueError: another task than `TASKS`, or a question for boxes without the frames that are shown.
@@ -85,15 +86,13 @@ class GraphAnswers:
             f"{SCHEMAS[self.form]}, with positions on a grid of ten by ten.",
         ]
         graph = _graph_of(truth)
-        if graph is not None and graph.frames:
-            times = ", ".join(f"{frame.seconds:g}" for frame in graph.frames)
-            kinds = sorted({node.name for frame in graph.frames for node in frame.nodes})
-            lines.append(f"Write it for the times {times} (in seconds) and for {', '.join(kinds)}.")
+        if graph is not None:
+            lines += [plane_words(truth.graph, self.form == "full"), wanted_words(truth, graph)]
         wanted = WANTED.get(truth.task) or (
             'Answer with [{"t": seconds, "box": [x, y, x, y]}, ...], one box for each time that is asked about, '
             f"corners in {words_of(self.coordinates, _frames_of(truth, view))}."
         )
-        return "\n".join([*lines, f"Then answer inside <answer></answer>. {wanted}"])
+        return "\n".join([*filter(None, lines), f"Then answer inside <answer></answer>. {wanted}"])
 
     def holds_answer(self, truth: Truth) -> bool:
         """Whether a truth knows its letter, number, time or boxes."""
@@ -128,7 +127,7 @@ class GraphAnswers:
             (SceneGraph(frames=()), True, ())
         """
         thought, problems, graph = between(text, "think"), list[str](), None
-        written = between(thought or "", "graph")
+        written = last_between(thought or "", "graph")
         if written is None:
             problems.append("no <graph>...</graph> in the thought")
         else:
@@ -141,7 +140,7 @@ class GraphAnswers:
         elif content.lstrip().startswith("["):
             span, boxes, found = self._read_list(content, view)
             problems.extend(found)
-        elif chosen_letter(text) is None and stated_number(text) is None:
+        elif chosen_letter(content) is None and stated_number(content) is None:
             problems.append(f"neither a letter nor a number: {content[:40]!r}")
         return Answer(
             text,
@@ -152,6 +151,7 @@ class GraphAnswers:
             problems=tuple(problems),
             names_objects=False,
             graph=graph,
+            reply=content or "",
         )
 
     def _answer_text(self, truth: Truth, view: View | None) -> str:

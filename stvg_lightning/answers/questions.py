@@ -1,50 +1,59 @@
-"""The letter or the number that a text answers with."""
+"""The letter or the number that a reply states."""
 
 from __future__ import annotations
 
 import re
-
-from stvg_lightning.answers.reading import last_answer
 
 CHOICES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"\\boxed\{\s{0,9}\(?([A-Z])\b",
         r"\(([A-Z])\)",
-        r"\b(?i:answer|option)\s{0,9}[:=]?\s{0,9}([A-Z])\b",
-        r"^\s{0,9}([A-Z])[.)]?\s{0,9}$",
+        r"\b(?i:answer|option)\s{0,9}(?:is\b)?\s{0,9}[:=]?[\s*]{0,9}"
+        r"([A-Z])\b(?!(?<=A) (?!is\b|because\b|since\b)[a-z])",  # "the answer is A man" chooses none
+        r"^[\s*]{0,9}([A-Z])[*\s]{0,9}(?:[.:)](?:[*\s]|$)|$)",
     )
 )
-"""How a letter is chosen: boxed as in LaTeX, in brackets, after `answer` or `option`, or alone on a line."""
+"""How a letter is chosen: boxed as in LaTeX, in brackets, after `answer` or `option`, or at the start of a line, alone
+or before a point, a colon or a bracket; `*` marks bold letters."""
 
 RELATIVE_TOLERANCES = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
 """How far a number may be off, as a share of the true one (VSI-Bench, arXiv 2412.14171)."""
 
-NUMBER = re.compile(r"-?(?:[0-9]{1,15}(?:\.[0-9]{1,15})?|\.[0-9]{1,15})")
+NUMBER = re.compile(
+    r"(?<![\w.,])-?(?:(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,15})(?:\.[0-9]{1,15})?|\.[0-9]{1,15})"
+    r"(?:e[+-]?[0-9]{1,2})?(?![0-9]|[.,][0-9])",
+    re.IGNORECASE | re.ASCII,
+)
+"""With commas between thousands and with an exponent or without; a part of a word or of a longer figure is none."""
 
 
-def chosen_letter(text: str) -> str | None:
-    """The letter that the last `<answer>`, or the whole text where there is none, chooses; None where it chooses none.
+def chosen_letter(reply: str) -> str | None:
+    """The letter that a reply chooses; None where it chooses none.
+
+    Args:
+        reply: what a language takes for the answer; see `Answer.reply`.
 
     Example:
-        >>> chosen_letter("<think>(A) or (B)</think><answer>(B)</answer>"), chosen_letter("C."), chosen_letter("A man")
+        >>> chosen_letter("(B)"), chosen_letter("C. three"), chosen_letter("A man")
         ('B', 'C', None)
     """
-    content = last_answer(text)
-    found = (pattern.search(text if content is None else content) for pattern in CHOICES)
+    found = (pattern.search(reply) for pattern in CHOICES)
     return next((match[1] for match in found if match), None)
 
 
-def stated_number(text: str) -> float | None:
-    """The last number of the last `<answer>`, or of the whole text where there is none.
+def stated_number(reply: str) -> float | None:
+    """The first number of a reply; None where it holds none.
+
+    Args:
+        reply: what a language takes for the answer; see `Answer.reply`.
 
     Example:
-        >>> stated_number("<think>3 or 4</think><answer>about 2.5 m</answer>"), stated_number("none")
-        (2.5, None)
+        >>> stated_number("about 2.5 m (8.2 ft)"), stated_number("1,200"), stated_number("none")
+        (2.5, 1200.0, None)
     """
-    content = last_answer(text)
-    found = NUMBER.findall(text if content is None else content)
-    return float(found[-1]) if found else None
+    found = NUMBER.search(reply)
+    return float(found[0].replace(",", "")) if found else None
 
 
 def relative_accuracy(answered: float, true: float) -> float:

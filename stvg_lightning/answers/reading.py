@@ -35,10 +35,23 @@ def last_answer(text: str) -> str | None:
     return content
 
 
+def plain_reply(text: str) -> str:
+    """What answers in a text of no language: what stands in its last `<answer>`, or all of it where it has none."""
+    content = last_answer(text)
+    return text if content is None else content
+
+
 def between(text: str, tag: str) -> str | None:
     """What stands between the first opening tag of a name and the next closing one, stripped; or None."""
     _, opening, rest = text.partition(f"<{tag}>")
     content, closing, _ = rest.partition(f"</{tag}>")
+    return content.strip() if opening and closing else None
+
+
+def last_between(text: str, tag: str) -> str | None:
+    """What stands between the last closing tag of a name and the opening one before it, stripped; or None."""
+    before, closing, _ = text.rpartition(f"</{tag}>")
+    _, opening, content = before.rpartition(f"<{tag}>")
     return content.strip() if opening and closing else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stvg_lightning.answers.answer import Answer
+from stvg_lightning.answers.reading import plain_reply
 from stvg_lightning.tubes import Box
 
 
@@ -13,14 +14,15 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
     """An answer as a JSON object: text, time, place and problems; the thought stands in the text.
 
     Example:
-        >>> answer_to_json(Answer("a text", span_seconds=(1.0, 2.5), object_ids=(3,)))
-        {'text': 'a text', 'span_seconds': [1.0, 2.5], 'object_ids': [3], 'names_objects': True}
+        >>> answer_to_json(Answer("a", (1.0, 2.5), object_ids=(3,)))
+        {'text': 'a', 'span_seconds': [1.0, 2.5], 'object_ids': [3], 'names_objects': True, 'reply': ''}
     """
     record: dict[str, Any] = {
         "text": answer.text,
         "span_seconds": None if answer.span_seconds is None else list(answer.span_seconds),
         "object_ids": list(answer.object_ids),
         "names_objects": answer.names_objects,
+        "reply": answer.reply,
     }
     if answer.boxes_xyxy is not None:
         record["boxes_xyxy"] = {str(frame): list(box) for frame, box in answer.boxes_xyxy.items()}
@@ -32,7 +34,7 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
 
 
 def answer_from_json(record: Mapping[str, Any]) -> Answer:
-    """The answer of a record that `answer_to_json` made."""
+    """The answer of a record that `answer_to_json` made. Old ones have no reply: `<answer>` is, or the text."""
     span, boxes, masks = record["span_seconds"], record.get("boxes_xyxy"), record.get("masks")
     return Answer(
         record["text"],
@@ -42,6 +44,7 @@ def answer_from_json(record: Mapping[str, Any]) -> Answer:
         problems=tuple(record.get("problems", ())),
         names_objects=record["names_objects"],
         masks=None if masks is None else {int(frame): rle for frame, rle in masks.items()},
+        reply=record["reply"] if "reply" in record else plain_reply(record["text"]),
     )
 
 

@@ -20,6 +20,7 @@ TASKS = ("stvg", "temporal", "choice")
 _NUMBER = rf"\s{{0,9}}([0-9]{{1,{LONGEST_NUMBER}}}(?:\.[0-9]{{1,{LONGEST_NUMBER}}})?)\s{{0,9}}"
 _PAIR = re.compile(rf"\s{{0,9}}\[{_NUMBER},{_NUMBER}\]\s{{0,9}}", re.ASCII)
 _TAG = re.compile(r"</?(?:think|time)>", re.IGNORECASE)
+_BOXED = re.compile(r"\\boxed\{([^{}]{0,1000})\}")
 
 
 def instruction(truth: Truth, view: View | None = None) -> str:
@@ -78,7 +79,8 @@ def read(text: str, view: View | None = None) -> Answer:
     """Read a completion; whatever it holds, nothing is raised, in time proportional to its length.
 
     The template is kept where the text begins with `<think>`, and `</think>`, `<time>` and `</time>` follow in this
-    order; whatever stands behind is allowed. A pair that is reversed is read as it is written.
+    order; whatever stands behind is allowed. A pair that is reversed is read as it is written. The letter is that of
+    the last `\\boxed{...}` behind the thought and the time.
 
     Example:
         >>> answer = read("<think>he sits</think> <time>[5.2, 10.4]</time>")
@@ -101,7 +103,14 @@ def read(text: str, view: View | None = None) -> Answer:
         well_formed=stripped.startswith("<think>") and bool(closing) and content is not None,
         problems=problems,
         names_objects=False,
+        reply=_last_boxed(rest),
     )
+
+
+def _last_boxed(rest: str) -> str:
+    """What the last box holds of what stands behind a thought, and behind the time where there is one."""
+    boxed = _BOXED.findall(rest.rpartition("</time>")[2])
+    return str(boxed[-1]) if boxed else ""
 
 
 def _span(content: str) -> Span | None:

@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from stvg_lightning.answers import Answer, AnswerLanguage, View
+from stvg_lightning.answers.reading import plain_reply
 from stvg_lightning.cli.binding import bind
 from stvg_lightning.evaluation import Case, case_of
 from stvg_lightning.evaluation.by_label import by_label, label_means
@@ -130,10 +131,19 @@ def label_table(protocol: EvaluationProtocol, label: str, values: Mapping[str, S
 
 
 def reader_of(options: Namespace) -> Read:
-    """How texts are read: as a recipe says, or in a language of the package that needs no frames."""
+    """How texts are read: as a recipe says, or in a language of the package that needs no frames.
+
+    Where no language is named, replies to questions of choice and number are read as they stand.
+    """
     if options.recipe is None:
         language = bind(AnswerLanguage, f"stvg_lightning.answers.{options.language or 'id_span'}", "--language")
-        return lambda text, truth: language.read(text, View(options.markers or "number"))
+        view, is_named = View(options.markers or "number"), options.language is not None
+
+        def read(text: str, truth: Truth) -> Answer:
+            is_plain = not is_named and truth.task in ("choice", "numeric")
+            return Answer(text, reply=plain_reply(text)) if is_plain else language.read(text, view)
+
+        return read
     if options.language or options.markers:
         raise ValueError("--recipe tells language and markers: leave out --language and --markers")
     from stvg_lightning.cli.recipe import bind_recipe, load_values, view_of, with_base  # loads what models need

@@ -8,6 +8,7 @@ with width 0.2, then in every epoch what lies above 0 and up to 0.7.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ import numpy as np
 from stvg_lightning.tubes.files import replacing
 from stvg_lightning.tubes.json_values import check_keys, is_integer, is_number, read_text, refuse
 from stvg_lightning.tubes.jsonl import read_json_lines, refuse_repeated_id
+
+SMALLEST_WIDTH = 0.001
+SMALLEST_WEIGHT = 1e-300
+"""Of a question far from the bell's center, so that it can be drawn where nearer ones do not suffice."""
 
 KEYS = ("id", "mean", "spread", "num_rollouts")
 
@@ -69,7 +74,7 @@ class DifficultyControl:
         num_questions: how many an epoch has; None, or more than there are, takes all that are left.
 
     Raises:
-        ValueError: a band that is empty or reaches out of [0, 1], a width that is not above 0, or no questions.
+        ValueError: a band that is empty or reaches out of [0, 1], another number out of range, or no questions.
     """
 
     above: float = 0.0
@@ -82,8 +87,12 @@ class DifficultyControl:
     def __post_init__(self) -> None:
         if not 0 <= self.above < self.up_to <= 1:
             raise ValueError(f"above {self.above} must lie below up_to {self.up_to}, both in [0, 1]")
-        if not self.width > 0:
-            raise ValueError(f"width must be above 0, not {self.width}")
+        if not 0 <= self.least_spread <= 0.5:
+            raise ValueError(f"least_spread {self.least_spread} must lie in [0, 0.5], as far as rewards can spread")
+        if self.center is not None and not 0 <= self.center <= 1:
+            raise ValueError(f"center {self.center} must be null or lie in [0, 1]")
+        if not SMALLEST_WIDTH <= self.width < math.inf:
+            raise ValueError(f"width must be at least {SMALLEST_WIDTH}, not {self.width}")
         if self.num_questions is not None and self.num_questions < 1:
             raise ValueError(f"num_questions must be at least 1, not {self.num_questions}")
 
@@ -101,7 +110,8 @@ class DifficultyControl:
         """The questions of an epoch, in the order of `estimates`; the same for the same seed, epoch and estimates.
 
         With a center, questions are drawn without replacement, with weights `exp(-(p - center)^2 / (2 width^2))`;
-        without one, evenly from the easiest to the hardest, as Time-R1 does from its second epoch on.
+        without one, evenly from the easiest to the hardest, as Time-R1 does from its second epoch on. Where a later
+        epoch would be empty, it has the questions nearest to the band instead: see `nearest`.
 
         Args:
             estimates: id -> difficulty.
@@ -109,9 +119,11 @@ class DifficultyControl:
             epoch: from 0.
 
         Raises:
-            ValueError: no question is left.
+            ValueError: the first epoch has no question.
         """
         kept = [id_ for id_, difficulty in estimates.items() if self.keeps(difficulty)]
+        if not kept and epoch > 0:
+            return self.nearest(estimates)
         if not kept:
             raise ValueError(
                 f"of {len(estimates)} questions none has a mean reward above {self.above} and up to {self.up_to}, and "
@@ -124,10 +136,27 @@ class DifficultyControl:
             easiest_first = np.argsort(-means, kind="stable")
             places = easiest_first[np.linspace(0, len(kept) - 1, self.num_questions).round().astype(int)]
         else:
-            weights = np.exp(-((means - self.center) ** 2) / (2 * self.width**2))
+            exponents = (means - self.center) ** 2 / (2 * self.width**2)
+            weights = np.maximum(np.exp(exponents.min() - exponents), SMALLEST_WEIGHT)
             generator = np.random.default_rng([seed, epoch])
             places = generator.choice(len(kept), self.num_questions, replace=False, p=weights / weights.sum())
         return [kept[place] for place in sorted(places.tolist())]
+
+    def nearest(self, estimates: Mapping[str, Difficulty]) -> list[str]:
+        """The questions nearest to the band, those whose rollouts differ first, in the order of `estimates`.
+
+        Returns:
+            `num_questions` of them, or a tenth of all where it is None, at least one.
+        """
+
+        def off(id_: str) -> tuple[bool, float, float]:
+            found = estimates[id_]
+            outside = max(self.above - found.mean, found.mean - self.up_to, 0.0)
+            return found.num_rollouts > 1 and found.spread < self.least_spread, outside, -found.spread
+
+        count = max(1, len(estimates) // 10) if self.num_questions is None else self.num_questions
+        chosen = set(sorted(estimates, key=off)[:count])
+        return [id_ for id_ in estimates if id_ in chosen]
 
 
 def write_difficulties(file: Path, estimates: Mapping[str, Difficulty]) -> None:

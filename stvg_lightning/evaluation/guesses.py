@@ -35,7 +35,8 @@ class ConstantGuess:
 
     def _guess(self, truth: Truth) -> Answer:
         if truth.task in ("choice", "numeric"):
-            return Answer("A" if truth.task == "choice" else "0")
+            guess = "A" if truth.task == "choice" else "0"
+            return Answer(guess, reply=guess)
         span_seconds = None if truth.task == "spatial" else self._span_seconds(truth)
         if truth.task == "temporal":
             return Answer("", span_seconds)

@@ -26,9 +26,9 @@ def missing_parts(answer: Answer, truth: Truth) -> tuple[str, ...]:
         missing.append("no object was read")
     if truth.task in ("stvg", "temporal") and answer.span_seconds is None:
         missing.append("no time was read")
-    if truth.task == "choice" and chosen_letter(answer.text) is None:
+    if truth.task == "choice" and chosen_letter(answer.reply) is None:
         missing.append("no letter was read")
-    if truth.task == "numeric" and stated_number(answer.text) is None:
+    if truth.task == "numeric" and stated_number(answer.reply) is None:
         missing.append("no number was read")
     return tuple(missing)
 
@@ -91,13 +91,13 @@ def _grounding_scores(case: Case) -> Row:
 
 def _question_scores(case: Case) -> Row:
     """The scores of a choice or a number; None for other tasks."""
-    task, text, true = case.truth.task, case.answer.text, case.truth.answer
+    task, reply, true = case.truth.task, case.answer.reply, case.truth.answer
     row: Row = {"correct": None, "relative_accuracy": None}
     if task == "choice":
-        letter = chosen_letter(text)
+        letter = chosen_letter(reply)
         row["correct"] = letter is not None and letter == true
     if task == "numeric":
-        number = stated_number(text)
+        number = stated_number(reply)
         assert isinstance(true, float), true
         row["relative_accuracy"] = 0.0 if number is None else relative_accuracy(number, true)
     return row

@@ -1,10 +1,14 @@
 """Difficulty control while training: each epoch trains on questions of a wished difficulty (TVG-R1).
 
 Estimates begin with those that a stage made, and are refreshed from the rollouts of the training itself, at no cost.
+That is a ratchet: a question outside the band is not rolled out again, so its estimate stays and it does not come back,
+however the model changes. Time-R1 answers every question anew between its epochs, and questions return; the stage
+`EstimateDifficulty` between two trainings does the same here.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -84,7 +88,8 @@ class DifficultySampler:
             first_batch: the number of its first batch.
 
         Raises:
-            ValueError: no question of the wished difficulty is left.
+            ValueError: the first epoch has no question of the wished difficulty. A later one then takes the nearest,
+                with a warning.
         """
         if epoch not in self._chosen:
             known = [note for note in self._notes if note[0] < first_batch - BATCHES_AHEAD]
@@ -92,6 +97,13 @@ class DifficultySampler:
             for _, found in known:
                 self.estimates.update(found)
             self._chosen[epoch] = self.control.choose(self.estimates, self.seed, epoch)
+            if not any(self.control.keeps(self.estimates[id_]) for id_ in self._chosen[epoch]):
+                warnings.warn(
+                    f"epoch {epoch + 1}: no question is left in the band of difficulty; the "
+                    f"{len(self._chosen[epoch])} nearest to it are trained on: make it wider, or train for less long",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             self._chosen.pop(epoch - 2, None)
             self.before_epochs.append(distribution_of(self.estimates, self._chosen[epoch]))
         return np.array([self.index_of[id_] for id_ in self._chosen[epoch]], dtype=np.int64)

@@ -23,9 +23,9 @@ def answer_accuracy(answer: Answer, truth: Truth) -> float:
         ValueError: a truth of another task, or without what its task compares with.
     """
     if truth.task == "choice" and isinstance(truth.answer, str):
-        return float(chosen_letter(answer.text) == truth.answer)
+        return float(chosen_letter(answer.reply) == truth.answer)
     if truth.task == "numeric" and isinstance(truth.answer, float):
-        number = stated_number(answer.text)
+        number = stated_number(answer.reply)
         return 0.0 if number is None else relative_accuracy(number, truth.answer)
     if truth.task == "temporal" and truth.span_seconds is not None:
         return 0.0 if answer.span_seconds is None else span_iou(answer.span_seconds, truth.span_seconds)

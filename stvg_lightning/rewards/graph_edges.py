@@ -9,13 +9,18 @@ from typing import ClassVar, Literal, get_args
 
 from stvg_lightning.answers import Answer
 from stvg_lightning.rewards.base import RewardContext
-from stvg_lightning.rewards.graph_nodes import frame_pairs, matched_nodes, passes_gate, true_graph
+from stvg_lightning.rewards.graph_nodes import (
+    check_frames_and_gate,
+    frame_pairs,
+    matched_nodes,
+    passes_gate,
+    true_graph,
+)
 from stvg_lightning.tubes import Truth
 from stvg_lightning.tubes.choices import check_choice
 from stvg_lightning.tubes.scene_graph import Edge, GraphFrame, SceneGraph, edge_between
 
 AngleReference = Literal["absolute", "relative"]
-SMALLEST_DISTANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,25 +33,31 @@ class GraphEdges:
 
     A direction scores `(1 + cos(angle - angle')) / 2`. `absolute` compares it as it is. `relative` compares, for every
     other true edge at one of its two nodes, the angle between both: a scene seen from another side keeps it, which the
-    paper claims of its reward. An edge that no other one meets then scores its distance alone.
+    paper claims of its reward. An edge that no other one meets then scores its distance alone, and so does an edge
+    shorter than `least_distance`, which rounding alone may turn.
 
     Attributes:
         angle: `absolute` or `relative`.
+        least_distance: by which a distance's error is divided at least; what positions of one decimal tell apart.
         seconds_apart: see `GraphNodes`.
         gate: see `GraphNodes`.
 
     Raises:
-        ValueError: an unknown reference of angles.
+        ValueError: an unknown reference of angles, or a number out of range.
     """
 
     angle: AngleReference = "absolute"
     seconds_apart: float = 1.0
     gate: float | None = 0.5
+    least_distance: float = 0.1
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         check_choice("angle", self.angle, get_args(AngleReference))
+        check_frames_and_gate(self.seconds_apart, self.gate)
+        if not 0 < self.least_distance < math.inf:
+            raise ValueError(f"least_distance {self.least_distance} must be above 0")
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; None where the truth knows no graph with an edge."""
@@ -70,9 +81,10 @@ class GraphEdges:
             if predicted is None:
                 scores.append(0.0)
                 continue
-            off = abs(predicted.distance - edge.distance) / max(edge.distance, SMALLEST_DISTANCE)
+            off = abs(predicted.distance - edge.distance) / max(edge.distance, self.least_distance)
             parts = [max(0.0, 1 - off)]
-            direction = self._direction(edge, predicted, found)
+            is_long = edge.distance >= self.least_distance
+            direction = self._direction(edge, predicted, found) if is_long else None
             parts += [] if direction is None else [direction]
             scores.append(sum(parts) / len(parts))
         return sum(scores) / len(scores)
@@ -82,11 +94,14 @@ class GraphEdges:
             return _alike(predicted.angle_degrees - edge.angle_degrees)
         scores = []
         for other, other_predicted in found.items():
-            for node in {edge.a, edge.b} & {other.a, other.b} if other != edge else ():
+            for node in {edge.a, edge.b} & {other.a, other.b} if self._may_meet(other, edge) else ():
                 true = _angle_from(node, edge) - _angle_from(node, other)
                 written = _angle_of(edge, predicted, node) - _angle_of(other, other_predicted, node)
                 scores.append(_alike(written - true))
         return sum(scores) / len(scores) if scores else None
+
+    def _may_meet(self, other: Edge, edge: Edge) -> bool:
+        return other != edge and other.distance >= self.least_distance
 
 
 def written_edges(written: GraphFrame, meant: GraphFrame) -> dict[Edge, Edge]:

@@ -33,7 +33,7 @@ class GraphNodes:
             are right or wrong. None counts every graph.
 
     Raises:
-        ValueError: a side that is not above 0, or times apart below 0.
+        ValueError: a side that is not above 0, times apart below 0, or a gate outside [0, 1].
     """
 
     side: float = 10.0
@@ -43,8 +43,9 @@ class GraphNodes:
     high: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if not self.side > 0 or not self.seconds_apart >= 0:
-            raise ValueError(f"side {self.side} must be above 0, and seconds_apart {self.seconds_apart} at least 0")
+        if not 0 < self.side < math.inf:
+            raise ValueError(f"side {self.side} must be above 0")
+        check_frames_and_gate(self.seconds_apart, self.gate)
 
     def __call__(self, answers: Sequence[Answer], truth: Truth, context: RewardContext) -> list[float | None]:
         """The reward of each answer; None where the truth knows no graph."""
@@ -69,6 +70,18 @@ class GraphNodes:
         for kind, nodes in by_kind(meant.nodes).items():
             total += len(nodes) * matched[kind] / max(len(nodes), len(counts.get(kind, ())))
         return total / len(meant.nodes)
+
+
+def check_frames_and_gate(seconds_apart: float, gate: float | None) -> None:
+    """Refuse what no graph could be held against.
+
+    Raises:
+        ValueError: seconds apart below 0, or a gate outside [0, 1].
+    """
+    if not seconds_apart >= 0:
+        raise ValueError(f"seconds_apart {seconds_apart} must be at least 0")
+    if gate is not None and not 0 <= gate <= 1:
+        raise ValueError(f"gate {gate} must be null or lie in [0, 1]")
 
 
 def true_graph(truth: Truth) -> SceneGraph | None:

@@ -11,14 +11,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.rewards import RewardContext, temporal_iou
-from stvg_lightning.tubes import Truth
+from stvg_lightning.answers.questions import chosen_letter
+from stvg_lightning.tubes import Truth, span_iou
 
-Reason = Literal["unreadable", "form", "time", "thought", "length", "repetition", "language", "contradiction", "span"]
+Reason = Literal[
+    "unreadable", "form", "answer", "time", "thought", "length", "repetition", "language", "contradiction", "span"
+]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 _WORD = re.compile(r"\w+")
@@ -27,6 +29,7 @@ _TIME = re.compile(
     r"|([0-9]{1,6})(?= ?s(?:ecs?|econds?)?\b))",
     re.ASCII,
 )
+_TAG = re.compile(r"</?(?:think|time|timestep|answer)>", re.IGNORECASE)
 _SLACK_SECONDS = 0.011
 """Times are told with two decimals: a hundredth is rounding."""
 
@@ -42,9 +45,11 @@ class KeepRules:
         max_foreign_share: at most this share of its thought's letters may be of a script that the query has none of.
         max_characters: of its thought; None allows any number.
         max_span_share: the true time may be at most this share of its video: what fills it teaches little.
+        max_seconds_off: where the true time takes the answered one's place, the thought's times may lie outside it by
+            so much: models tell their own, and learning to think one time and answer another is worth nothing.
 
     Raises:
-        ValueError: a share outside [0, 1], or phrases of no words.
+        ValueError: a share outside [0, 1], phrases of no words, or seconds below 0.
     """
 
     min_tiou: float = 0.8
@@ -53,16 +58,27 @@ class KeepRules:
     max_foreign_share: float = 0.05
     max_characters: int | None = None
     max_span_share: float = 1.0
+    max_seconds_off: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("min_tiou", "max_repeated_share", "max_foreign_share", "max_span_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        if not 0 <= self.max_seconds_off < float("inf"):
+            raise ValueError(f"max_seconds_off must be at least 0 seconds, not {self.max_seconds_off}")
         if self.phrase_words < 1:
             raise ValueError(f"phrase_words must be at least 1, not {self.phrase_words}")
 
-    def refusal(self, answer: Answer, truth: Truth) -> Reason | None:
+    def refusal(self, answer: Answer, truth: Truth, takes_truth: bool = False) -> Reason | None:
         """Why a completion is dropped, by the first rule that it breaks; None where it is kept.
+
+        Args:
+            answer: the completion.
+            truth: what it answers.
+            takes_truth: whether its thought is to be followed by the true time instead of its own.
+
+        Raises:
+            ValueError: a truth without a time.
 
         Example:
             >>> truth = Truth("a", "a man sits", 10.0, 100, 64, 48, span_frames=(20, 40), task="temporal")
@@ -73,8 +89,10 @@ class KeepRules:
         thought = answer.thought or ""
         if answer.span_seconds is None:
             return "unreadable"
-        if not answer.well_formed:
+        if not answer.well_formed or _TAG.search(thought):
             return "form"
+        if truth.task == "choice" and chosen_letter(answer.reply) != truth.answer:
+            return "answer"
         if self.tiou(answer, truth) <= self.min_tiou:
             return "time"
         if not thought.strip():
@@ -85,19 +103,20 @@ class KeepRules:
             return "repetition"
         if foreign_share(thought, truth.query) > self.max_foreign_share:
             return "language"
-        if contradicts_itself(answer):
+        replaced = replace(answer, span_seconds=truth.span_seconds)
+        if contradicts_itself(answer) or (takes_truth and contradicts_itself(replaced, self.max_seconds_off)):
             return "contradiction"
         return "span" if span_share(truth) > self.max_span_share else None
 
     def tiou(self, answer: Answer, truth: Truth) -> float:
         """The tIoU of an answer."""
-        overlap = temporal_iou([answer], truth, RewardContext())[0]
-        assert overlap is not None, truth.task
-        return float(overlap)
+        if truth.span_seconds is None:
+            raise ValueError(f"truth {truth.id!r} has no time that an answer could be held against")
+        return 0.0 if answer.span_seconds is None else span_iou(answer.span_seconds, truth.span_seconds)
 
-    def best(self, answers: Sequence[Answer], truth: Truth) -> int | None:
+    def best(self, answers: Sequence[Answer], truth: Truth, takes_truth: bool = False) -> int | None:
         """Which of a question's completions to keep: the one of the highest tIoU, the first of several; or None."""
-        kept = [index for index, answer in enumerate(answers) if self.refusal(answer, truth) is None]
+        kept = [i for i, answer in enumerate(answers) if self.refusal(answer, truth, takes_truth) is None]
         return max(kept, key=lambda index: self.tiou(answers[index], truth), default=None)
 
 
@@ -133,8 +152,8 @@ def foreign_share(text: str, query: str) -> float:
     return sum(_script(letter) not in known for letter in letters) / len(letters) if letters else 0.0
 
 
-def contradicts_itself(answer: Answer) -> bool:
-    """Whether a thought tells times outside the answered one, and not the answered one itself.
+def contradicts_itself(answer: Answer, slack_seconds: float = _SLACK_SECONDS) -> bool:
+    """Whether a thought tells times outside the answered one, by more than the slack, and not the answered one itself.
 
     Example:
         >>> contradicts_itself(Answer("", (2.0, 4.0), thought="He sits from 5 s to 6 s."))
@@ -146,8 +165,8 @@ def contradicts_itself(answer: Answer) -> bool:
     if answer.span_seconds is None or not told:
         return False
     start, end = answer.span_seconds
-    is_told = all(any(abs(time - known) < _SLACK_SECONDS for time in told) for known in (start, end))
-    return not is_told and any(not start - _SLACK_SECONDS < time < end + _SLACK_SECONDS for time in told)
+    is_told = all(any(abs(time - known) < slack_seconds for time in told) for known in (start, end))
+    return not is_told and any(not start - slack_seconds < time < end + slack_seconds for time in told)
 
 
 def times_told(text: str) -> list[float]:

@@ -2,7 +2,8 @@
 
 As JSON: `{"frames": [{"t": 3.0, "nodes": [{"name": "chair", "id": 1, "pos": [2, 5]}], "edges": [{"a": 1, "b": 2,
 "dist": 3.2, "angle": 90.0}]}]}`. Positions lie on a plane, in units of the graph's own; angles are degrees of the line
-from `a` to `b`, counted from the first axis to the second. The paper prints no format: this one is ours.
+from `a` to `b`, counted from the first axis to the second, and read without whole turns. The paper prints no format:
+this one is ours.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _edges(items: list[Any], known: set[int], problems: list[str]) -> Iterator[E
         if not fits or not (_is_id(item.get("a")) and _is_id(item.get("b"))) or not {item["a"], item["b"]} <= known:
             problems.append(f"an edge needs dist, angle and the ids a and b of two nodes: {_excerpt(item)}")
         else:
-            yield Edge(item["a"], item["b"], float(item["dist"]), float(item["angle"]))
+            yield Edge(item["a"], item["b"], float(item["dist"]), math.fmod(item["angle"], 360.0))
 
 
 def _is_id(value: Any) -> bool:

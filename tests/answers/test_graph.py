@@ -45,8 +45,40 @@ def test_each_form_is_read_back(form: Form) -> None:
         assert [(n.name, n.position) for n in written.nodes] == [(n.name, n.position) for n in true.nodes]
     assert (answer.graph == GRAPH) is (form == "full")
     asked = language.instruction(TIME, VIEW)
-    assert "[start, end]" in asked and "the times 0.5, 2 (in seconds) and for dog, red ball" in asked
-    assert ("edges" in asked) is (form == "full") and "1.5" not in asked and "1.2" not in asked
+    assert "[start, end]" in asked and ("edges" in asked) is (form == "full")
+    assert not any(character.isdigit() for character in asked)
+
+
+def test_what_is_told_of_a_graph() -> None:
+    language = GraphAnswers("nodes")
+    record = scene_graph_to_json(GRAPH)
+    of_old = {task: language.instruction(truth_of(task, graph=record)) for task in ("choice", "numeric", "temporal")}
+    assert "Write it for the times 0.5, 2 (in seconds) and for dog, red ball.\n" in of_old["choice"]
+    assert "Write it for the times 0.5, 2 (in seconds).\n" in of_old["numeric"]  # names could be counted
+    assert "Write it for dog, red ball.\n" in of_old["temporal"]  # times could be the answer
+    for task in ("choice", "numeric", "temporal"):
+        asked = language.instruction(truth_of(task, graph=record | {"asked": ["ball"]}))
+        assert "Write it for the times 0.5, 2 (in seconds) and for ball.\n" in asked
+
+
+@pytest.mark.parametrize(
+    ("plane", "words"),
+    [
+        ({}, "ten by ten.\nWrite"),
+        ({"plane": "picture"}, "picture's upper left corner, x to the right, y down; its longer side is ten.\nWrite"),
+        ({"plane": "camera", "corner": [-40.0, 0.0], "unit_per_cell": 8.0},
+         "x to the camera's right, y away from it, a cell 8 metres wide. The camera stands at [5, 0].\nWrite"),
+        ({"plane": "camera", "unit_per_cell": 2.5}, "y away from it, a cell 2.5 metres wide.\nWrite"),
+        ({"plane": "floor", "corner": [1.0, 2.0], "unit_per_cell": 0.7},
+         "holds all things, y to the left of x as seen from above, a cell 0.7 metres wide.\nWrite"),
+    ],
+)  # fmt: skip
+def test_how_the_grid_lies_is_told(plane: dict[str, Any], words: str) -> None:
+    truth = truth_of("choice", graph=scene_graph_to_json(GRAPH) | plane)
+    assert words in GraphAnswers("nodes").instruction(truth)
+    angles = "Angles are degrees from x towards y."
+    assert (angles in GraphAnswers("full").instruction(truth)) is bool(plane)
+    assert angles not in GraphAnswers("lines").instruction(truth)
 
 
 def test_lines_by_hand() -> None:
@@ -55,6 +87,26 @@ def test_lines_by_hand() -> None:
     answer = language.read("<think><graph>1: a [2, 3], b 4\nno line\n</graph></think><answer>(A)</answer>")
     assert answer.graph == SceneGraph((GraphFrame(1.0, (Node("a", 1, (2.0, 3.0)),), ()),))
     assert answer.problems == ("no kind [x, y]: 'b 4'", "a line needs seconds: kind [x, y], ...: 'no line'")
+
+
+@pytest.mark.parametrize(
+    "name", ["3d printer", "caf\u00e9 table", "\u6905\u5b50", "#1 seat", "o'neill's bag", "u-turn sign (old)", "a: b"]
+)
+@pytest.mark.parametrize("form", ["full", "nodes", "lines"])
+def test_names_of_any_letters_are_read_back(name: str, form: Form) -> None:
+    nodes = (Node(name, 1, (1.0, 2.5)), Node("dog", 2, (3.0, 4.0)), Node(name, 3, (0.0, 9.0)))
+    graph = SceneGraph((GraphFrame(0.5, nodes, ()), GraphFrame(1.0, (), ())))
+    truth = truth_of("choice", answer="B", graph=scene_graph_to_json(graph))
+    language = GraphAnswers(form)
+    answer = language.read(language.write(truth, "", VIEW), VIEW)
+    assert answer.graph == graph and answer.problems == ()
+
+
+@pytest.mark.parametrize("aside", ["I write <graph></graph>. ", "<graph>{}</graph>", "In <graph> I say: "])
+def test_the_last_graph_of_a_thought_counts(aside: str) -> None:
+    text = GraphAnswers().write(truth_of("choice", answer="B"), aside, VIEW)
+    answer = GraphAnswers().read(text, VIEW)
+    assert answer.graph == GRAPH and answer.problems == ()
 
 
 def test_boxes_are_written_in_the_pixels_that_are_shown() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stvg_lightning.answers import Answer, FrameBox, Frames, choice
 from stvg_lightning.answers.records import answer_from_json, answer_to_json
+from stvg_lightning.evaluation import score_answer
 from stvg_lightning.tubes import Truth
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -77,5 +78,14 @@ def test_a_choice_is_asked_for_as_its_benchmark_does() -> None:
     truth = Truth("a", "How far?\n(A) 1 m\n(B) 2 m", 10.0, 100, 64, 48, task="choice", answer="B")
     assert choice.instruction(truth).endswith("(B) 2 m\nPlease output only the option letter!")
     assert choice.read(choice.write(truth)).well_formed and choice.holds_answer(truth)
+    for text, right in (
+        ("<think>A or (C)</think><answer>B</answer>", True),
+        ("The answer is B", True),
+        ("<answer>C</answer> (B)", False),
+    ):
+        row = score_answer(answer_from_json(answer_to_json(choice.read(text))), truth)
+        assert row["correct"] is right and not row["unreadable"], text
+    of_old = {key: value for key, value in answer_to_json(choice.read("(B)")).items() if key != "reply"}
+    assert score_answer(answer_from_json(of_old), truth)["correct"] is True
     with pytest.raises(ValueError, match="letters answer the task choice, not 'stvg'"):
         choice.instruction(Truth("a", "q", 10.0, 100, 64, 48))

@@ -114,6 +114,18 @@ def test_what_is_drawn_for_a_recipe_is_what_it_asks_for() -> None:
         assert not isinstance(bound.answer, GraphAnswers) or bound.answer.form == "lines"
 
 
+def test_a_term_of_length_is_not_what_tells_video_str(tmp_path: Path) -> None:
+    without = write(tmp_path, "without.yaml", "rewards: {length: null}\n")
+    term = "{use: stvg_lightning.rewards.LengthBonus, weight: 0.2, least_tokens: 8, most_tokens: 16}"
+    with_one = write(tmp_path, "with_one.yaml", f"rewards: {{length: {term}}}\n")
+    for recipe, overlay, task in (("video_str", without, "str_questions"), ("tvg_r1", with_one, "temporal")):
+        files = [ROOT / "recipes" / f"{recipe}.yaml", overlay, ROOT / "recipes" / "tiny.yaml"]
+        plain = bind_recipe(load_values([files[0], files[2]])).stages
+        bound = bind_recipe(load_values(files)).stages
+        assert isinstance(bound["shards"], SyntheticShards) and bound["shards"].task == task
+        assert bound["shards"] == plain["shards"] and bound["grpo"].sampling == plain["grpo"].sampling
+
+
 @pytest.mark.parametrize(
     ("overlay", "nodes", "edges"),
     [

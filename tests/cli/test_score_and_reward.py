@@ -60,6 +60,22 @@ def test_a_missing_prediction_is_told_to_people_too(truths: Path, tmp_path: Path
     assert "33.3" in printed.out and "m_vIoU" in printed.out
 
 
+def test_plain_letters_and_numbers_are_scored_without_a_language(tmp_path: Path, stvg: Any) -> None:
+    size = {"fps": 10, "num_frames": 100, "width": 100, "height": 100, "query": "which?"}
+    truth_file = lines(
+        tmp_path / "t.jsonl",
+        {"id": "a", "task": "choice", "answer": "B", **size},
+        {"id": "b", "task": "choice", "answer": "B", **size},
+        {"id": "c", "task": "numeric", "answer": 2.0, **size},
+    )
+    texts = {"a": "I think A or (C). <answer>B. left</answer>", "b": "The answer is B", "c": "about 2 m"}
+    predictions = lines(tmp_path / "p.jsonl", *({"id": id_, "text": text} for id_, text in texts.items()))
+    command = ("score", "--truth", truth_file, "--predictions", predictions, "--json")
+    plain, named = (json.loads(stvg(*command, *more).out)["canonical"] for more in ((), ("--language", "graph")))
+    assert (plain["accuracy"], plain["relative_accuracy"], plain["unreadable"]) == (1.0, 1.0, 0.0)
+    assert (named["accuracy"], named["relative_accuracy"]) == (0.5, 0.0)  # of a language, what its tag holds
+
+
 def test_boxes_and_texts_are_scored_alike(truths: Path, tmp_path: Path, stvg: Any) -> None:
     half = {str(frame): [0, 0, 20, 10] for frame in range(20, 60)}
     text = "<think>x</think><answer>Target ID: 1, Time range: 2.00 to 6.00</answer>"

@@ -58,7 +58,8 @@ def test_what_is_chosen_is_kept_once_in_order_and_the_same_again(
     kept = [id_ for id_, difficulty in known.items() if control.keeps(difficulty)]
     if not kept:
         with pytest.raises(ValueError, match="none has a mean reward above 0"):
-            control.choose(known, seed, epoch)
+            control.choose(known, seed, 0)
+        assert control.choose(known, seed, epoch + 1) == control.nearest(known)
         return
     chosen = control.choose(known, seed, epoch)
     assert chosen == control.choose(known, seed, epoch)
@@ -80,12 +81,23 @@ def test_another_epoch_draws_others_and_the_bell_prefers_its_center() -> None:
     assert abs(np.mean(means) - 0.3) < 0.02 and 0.03 < np.std(means) < 0.08
 
 
+def test_a_bell_that_no_question_lies_under_draws_the_nearest() -> None:
+    known = {f"q{i}": Difficulty(0.4 + i / 1000, 0.2, 8) for i in range(200)}
+    chosen = DifficultyControl(center=0.0, width=0.001, num_questions=5).choose(known, 0, 0)
+    assert chosen[0] == "q0" and len(set(chosen)) == 5 and max(int(id_[1:]) for id_ in chosen) < 200
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"above": 0.7}, "above 0.7 must lie below up_to 0.7"),
         ({"up_to": 1.1}, "up_to 1.1, both in"),
-        ({"width": 0.0}, "width must be above 0"),
+        ({"above": math.nan}, "above nan must lie below"),
+        ({"width": 0.0}, "width must be at least 0.001"),
+        ({"width": math.nan}, "width must be at least 0.001"),
+        ({"center": math.nan}, "center nan must be null or lie in"),
+        ({"center": 30.0}, "center 30.0 must be null or lie in"),
+        ({"least_spread": math.nan}, "least_spread nan must lie in"),
         ({"num_questions": 0}, "num_questions must be at least 1"),
     ],
 )

@@ -24,6 +24,7 @@ from stvg_lightning.data.questions import (
     questions_of,
     truth_of_question,
 )
+from stvg_lightning.data.questions.over_time import STAYS
 from stvg_lightning.data.questions.source import Plane
 from stvg_lightning.data.questions.where import bearing_word
 from stvg_lightning.data.synthetic import WorldSettings, asked_samples, make_scene, source_of
@@ -128,7 +129,7 @@ def worked_out(query: str, seen: Seen, plane: str, cell: float) -> str | float:
     ):
         a, b = place(found[3], float(found[1])), place(found[3], float(found[2]))
         if math.dist(a, b) <= 0.15 * cell:
-            return "it stays where it is"
+            return STAYS
         return heading(b[0] - a[0], b[1] - a[1], plane)
     if found := re.fullmatch(r"How far apart,.* are the places of the (.+) at (\S+) s and at (\S+) s\?", asked):
         apart = math.dist(place(found[1], float(found[2])), place(found[1], float(found[3])))
@@ -197,7 +198,8 @@ def check_place(source: Source, question: Question, decimals: int) -> None:
     if question.task == "temporal":
         first, end = question.span_frames or (0, 0)
         assert sorted(thing.places) == list(range(first, end))
-        assert all(any(name == thing.name for name, _, _ in seen[round(f / FPS, 2)]) for f in (first, end - 1))
+        shown = [any(name == thing.name for name, _, _ in things) for things in seen.values()]
+        assert sorted(shown) == [False, True]
         return
     times = [float(text) for text in re.findall(r"at (\S+) s", question.query)]
     assert times == [round(frame / FPS, 2) for frame in question.boxes_xyxy]
@@ -245,7 +247,8 @@ def test_what_is_not_clear_is_not_asked() -> None:
     assert "object_size" not in kinds_asked(near)  # all of one size
     assert "appearance_order" not in kinds_asked(near)  # all there from the first
     assert "displacement" not in kinds_asked(near)
-    assert "it stays where it is" in {said(q) for q in questions_of(near, QuestionSettings(kinds=("motion",)))}
+    still = [QuestionSettings(kinds=("motion",), seed=seed) for seed in range(30)]
+    assert {said(question) for settings in still for question in questions_of(near, settings)} == {STAYS}
     assert kinds_asked(replace(near, things=())) == set()
 
 
@@ -322,20 +325,88 @@ def test_gold_answers_earn_all_that_there_is(form: Form) -> None:
 
 
 def test_the_drawn_world_is_asked_about_in_turn() -> None:
-    settings = QuestionSettings(kinds=("motion", "relative_direction", "counting"), most_things=2, most_frames=1)
+    kinds = ("relative_direction", "counting")
+    settings = QuestionSettings(kinds=kinds, most_things=2, most_frames=1)
     world = WorldSettings(max_things=2)
-    samples = list(asked_samples("test", 9, 0, world, settings))
-    assert [sample.truth.labels["kind"] for sample in samples] == ["motion", "relative_direction", "counting"] * 3
+    samples = list(asked_samples("test", 8, 0, world, settings))
+    assert [sample.truth.labels["kind"] for sample in samples] == [*kinds] * 4
     for sample in samples:
         graph, problems = read_scene_graph(sample.truth.graph)
         assert not problems and len(graph.frames) == 1 and len(graph.frames[0].nodes) <= 2
-    again = list(asked_samples("test", 9, 0, world, settings))
+    again = list(asked_samples("test", 8, 0, world, settings))
     assert [sample.truth for sample in samples] == [sample.truth for sample in again]
     assert samples[0].video == again[0].video
-    other = list(asked_samples("test", 9, 1, world, settings))
+    other = list(asked_samples("test", 8, 1, world, settings))
     assert [sample.truth.query for sample in samples] != [sample.truth.query for sample in other]
     with pytest.raises(ValueError, match="10 scenes have only 0 questions of the kinds appearance_order"):
         list(asked_samples("test", 2, 0, world, QuestionSettings(kinds=("appearance_order",))))
+
+
+NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+
+@pytest.mark.parametrize("plane", ["picture", "camera", "floor"])
+def test_no_prompt_tells_the_answer(plane: Plane) -> None:
+    """No number of an answer of time or number stands in the prompt, unless the question itself told it."""
+    language = GraphAnswers(coordinates="original")
+    counted = Counter[str]()
+    for source, question in all_questions(plane, range(120)):
+        truth = truth_of_question(question, video_truth(source), question.kind)
+        asked = language.instruction(truth, View(frames=Frames.untouched(truth)))
+        if question.task not in ("numeric", "temporal"):
+            continue
+        counted[question.kind] += 1
+        answers = {question.answer} if question.span_frames is None else set(truth.span_seconds or ())
+        # How wide a cell is may be as many metres by chance.
+        told = NUMBERS.findall(re.sub(r"a cell \S+ metres wide\.( The camera stands at .*\.)?", "", asked))
+        in_query = [float(text) for text in NUMBERS.findall(question.query)]
+        for answer in answers - set(in_query):
+            assert answer not in map(float, told), asked
+    assert counted["counting"] > 100 and (plane == "floor" or counted["localisation"] > 30)
+
+
+def test_the_kinds_that_a_prompt_tells_do_not_count_what_is_asked_about() -> None:
+    language, told_of = GraphAnswers("lines"), dict[float, set[int]]()
+    for seed in range(200):
+        source = source_of(make_scene(seed))
+        for question in questions_of(source, QuestionSettings(kinds=("counting",))):
+            asked = language.instruction(truth_of_question(question, video_truth(source), "a"))
+            (told,) = re.findall(r"Write it for the times .* and for (.*)\.", asked)
+            assert f'of the kind "{told}" ' in question.query
+            assert {node["name"] for node in question.graph["frames"][0]["nodes"]} == {told}
+            assert isinstance(question.answer, float) and len(question.graph["frames"][0]["nodes"]) == question.answer
+            told_of.setdefault(question.answer, set()).add(told.count(",") + 1)
+    assert len(told_of) >= 3 and all(numbers == {1} for numbers in told_of.values())
+
+
+def test_the_time_of_presence_is_told_by_no_time_of_the_graph() -> None:
+    """One of two times lies within, and a guess of which is right half the time."""
+    earlier = Counter[bool]()
+    for _, question in all_questions("picture", range(400), kinds=("localisation",)):
+        if question.span_frames is not None:
+            first, end = question.span_frames
+            inside = [first < frame < end for frame in question.frames]
+            assert sorted(inside) == [False, True] and not {first, end} & set(question.frames)
+            earlier[inside[0]] += 1
+    assert min(earlier.values()) > 50
+
+
+def test_questions_of_more_moments_than_a_graph_may_show_are_not_asked() -> None:
+    for most_frames in (1, 2):
+        found = [question for _, question in all_questions("picture", range(60), most_frames=most_frames)]
+        assert all(len(question.graph["frames"]) == len(question.frames) <= most_frames for question in found)
+        kinds = {question.kind for question in found}
+        assert ({"motion", "displacement", "appearance_order"} & kinds == set()) is (most_frames == 1)
+
+
+def test_things_that_stay_are_not_the_answer_to_most_questions_of_motion() -> None:
+    answers = Counter(
+        said(question)
+        for seed in range(400)
+        for question in questions_of(source_of(make_scene(seed)), QuestionSettings(kinds=("motion",)))
+    )
+    assert set(answers) == {STAYS, "left", "right", "up", "down"}
+    assert max(answers.values()) < 0.35 * sum(answers.values()), answers
 
 
 def test_things_of_the_world_stand_where_they_are_drawn_and_count_by_look() -> None:

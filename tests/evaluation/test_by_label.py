@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stvg_lightning.answers import Answer
+from stvg_lightning.answers import choice
 from stvg_lightning.evaluation import Case, score_answer
 from stvg_lightning.evaluation.by_label import by_label, label_means
 from stvg_lightning.evaluation.protocols import load_protocol
@@ -23,7 +23,7 @@ def truth_of(index: int, task: str, scene: str) -> Truth:
 
 
 CASES = [
-    Case(Answer("(A)" if right else "(B)"), truth_of(index, task, scene))
+    Case(choice.read("(A)" if right else "(B)"), truth_of(index, task, scene))
     for index, (task, scene, right) in enumerate(QUESTIONS)
 ]
 
@@ -45,10 +45,10 @@ def test_accuracy_for_each_task_and_scene() -> None:
 
 def test_rows_without_labels_are_as_before() -> None:
     bare = Truth("a", "q", 10.0, 20, 64, 48, task="choice", answer="A")
-    row = score_answer(Answer("(A)"), bare)
+    row = score_answer(choice.read("(A)"), bare)
     assert (
         "labels" not in row
         and by_label([row]) == {}
-        and "labels" not in load_protocol("sti_bench").row(Case(Answer("(A)"), bare))
+        and "labels" not in load_protocol("sti_bench").row(Case(choice.read("(A)"), bare))
     )
     assert label_means([load_protocol("sti_bench")], {"sti_bench": [row]}) == {}

@@ -94,6 +94,24 @@ def test_estimates_of_other_shards_are_refused_and_a_few_may_be_missing() -> Non
         sampler_of(all_as(HARD)).choose(0, 0)
 
 
+def test_an_epoch_that_would_be_empty_has_the_nearest_and_goes_on_the_same_after_a_kill() -> None:
+    """Nearest first: those whose rollouts differ; then by how far outside of the band they lie."""
+    easy = {f"q{i}": Difficulty(0.75 + i / 50, 0.1, 8) for i in range(8)} | {"q8": Difficulty(0.4, 0.0, 8)}
+    for count, expected in ((None, [0]), (3, [0, 1, 2]), (9, [0, 1, 2, 3, 4, 5, 6, 7, 8])):
+        whole = sampler_of(all_as(FIT), num_questions=count)
+        whole.choose(0, 0)
+        whole.note(0, easy | {"q9": HARD})
+        restored = sampler_of(all_as(FIT), num_questions=count)
+        restored.load_state_dict(whole.state_dict())
+        for each in (whole, restored):
+            with pytest.warns(RuntimeWarning, match=f"epoch 2: no question is left .* the {len(expected)} nearest"):
+                assert each.choose(1, 1 + BATCHES_AHEAD).tolist() == expected
+            assert each.choose(1, 1 + BATCHES_AHEAD).tolist() == expected
+        assert whole.state_dict() == restored.state_dict()
+        whole.note(9, {"q0": FIT})
+        assert whole.choose(2, 20).tolist() == [0]
+
+
 @reward(low=-1.0, high=1.0)
 def signed(answer: Answer, truth: Truth) -> float:
     return float(answer.text)

@@ -25,7 +25,7 @@ from tests.helpers import assert_close
 from tests.small_models import batch_of, noise_clip, preparation_of
 from tests.small_trainings import adapted_copy
 
-RIGHT, WRONG = Answer("<answer>(B)</answer>"), Answer("<answer>(A)</answer>")
+RIGHT, WRONG = Answer("(B)", reply="(B)"), Answer("(A)", reply="(A)")
 QUESTION = Truth("v", "q", 10.0, 100, 64, 48, task="choice", answer="B")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cmath
 import json
 import math
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -65,9 +67,12 @@ TVG: dict[str, Any] = {
         ("choice", r"<think>(A)?</think> <time>[4.0, 8.0]</time> \boxed{B}", 0.7 + 0.1 + 0.2),
         ("choice", r"<think>t</think> <time>[6.0, 8.0]</time> \boxed{B}", 0.7 + 0.1 + 0.2 * 0.5),
         ("choice", r"<think>t</think> <time>[6.0, 8.0]</time> \boxed{A}", 0.1 + 0.2 * 0.5),
-        ("choice", "<think>t</think> <time>[6.0, 8.0]</time> (B)", 0.7 + 0.2 * 0.5),
+        ("choice", "<think>t</think> <time>[6.0, 8.0]</time> (B)", 0.2 * 0.5),
         ("choice", r"<think>t</think> \boxed{B}", 0.7),
         ("choice", "", 0.0),
+        ("choice", r"<think>Perhaps \boxed{B}</think> <time>[4.0, 8.0]</time> \boxed{A}", 0.1 + 0.2),
+        ("choice", r"<think>Perhaps \boxed{A}</think> <time>[4.0, 8.0]</time> \boxed{A} no \boxed{B}", 1.0),
+        ("choice", r"<think>Perhaps \boxed{B}, and <time>[4.0, 8.0]</time> \boxed{B}", 0.2),
     ],
 )
 def test_tvg_r1s_rewards_by_task(task: str, text: str, expected: float) -> None:
@@ -107,13 +112,16 @@ def test_a_term_routed_by_task_keeps_what_else_it_has() -> None:
     [
         ("choice", {"answer": "B"}, "<answer>(B)</answer>", 1.0),
         ("choice", {"answer": "B"}, "<answer>(A)</answer>", 0.0),
+        ("choice", {"answer": "B"}, "<think>(B)</think><answer>(A)", 0.0),
+        ("choice", {"answer": "B"}, "(B)", 0.0),
         ("numeric", {"answer": 10.0}, "<answer>9</answer>", 0.9),
         ("numeric", {"answer": 10.0}, "<answer>16</answer>", 0.0),
         ("numeric", {"answer": 10.0}, "<answer>none</answer>", 0.0),
+        ("numeric", {"answer": 10.0}, '<think><graph>{"frames": [{"t": 10', 0.0),
     ],
 )
 def test_answers_by_kind(task: str, fields: dict[str, Any], text: str, expected: float) -> None:
-    assert_close(score(answer_by_kind, Answer(text), truth_of(task, **fields)), expected, atol=1e-9)
+    assert_close(score(answer_by_kind, graph.read(text), truth_of(task, **fields)), expected, atol=1e-9)
 
 
 def test_answers_of_time_and_place_by_kind() -> None:
@@ -159,7 +167,7 @@ def test_a_letter_must_stand_behind_the_time() -> None:
 
 def test_a_wished_length_pays_only_right_answers_in_company() -> None:
     truth = truth_of("choice", answer="B")
-    right, wrong = Answer("<answer>(B)</answer>"), Answer("<answer>(A)</answer>")
+    right, wrong = Answer("(B)", reply="(B)"), Answer("(A)", reply="(A)")
     context = RewardContext(completion_tokens=(320, 512, 319, 513, 400))
     assert LengthBonus()([right, right, right, right, wrong], truth, context) == [1.0, 1.0, 0.0, 0.0, 0.0]
     alone = RewardContext(completion_tokens=(400, 400))
@@ -245,7 +253,7 @@ def test_a_graph_counts_only_with_a_right_answer_unless_the_gate_is_open() -> No
         assert score(replace(term, gate=None), wrong, graph_truth(TRUE)) == 1.0
     numeric = replace(graph_truth(TRUE), task="numeric", answer=10.0)
     for number, expected in ((7.0, 0.0), (7.5, 1.0)):  # relative accuracy 0.5 and 0.6
-        answer = replace(drawn(TRUE), text=f"<answer>{number}</answer>")
+        answer = replace(drawn(TRUE), reply=f"{number}")
         assert score(GraphNodes(), answer, numeric) == expected
 
 
@@ -302,14 +310,61 @@ def test_relative_edges_do_not_depend_on_the_cameras_rotation(
                                 sin * node.position[0] + cos * node.position[1]))
         for node in nodes
     )  # fmt: skip
-    if min(math.dist(a.position, b.position) for i, a in enumerate(nodes) for b in nodes[:i]) < 0.01:
+    if min(math.dist(a.position, b.position) for i, a in enumerate(nodes) for b in nodes[:i]) < 0.1:
         return
     truth = graph_truth(frame(0.0, *nodes))
     assert score(GraphEdges(angle="relative"), drawn(frame(0.0, *turned)), truth) == pytest.approx(1.0, abs=1e-6)
-    mirrored = tuple(replace(node, position=(-node.position[0], node.position[1])) for node in nodes)
     absolute = score(GraphEdges(), drawn(frame(0.0, *turned)), truth)
     assert absolute == pytest.approx(0.5 + (1 + cos) / 4, abs=1e-6)
-    assert score(GraphEdges(angle="relative"), drawn(frame(0.0, *mirrored)), truth) <= 1.0 + 1e-9
+    mirrored = tuple(replace(node, position=(-node.position[0], node.position[1])) for node in nodes)
+    found = score(GraphEdges(angle="relative"), drawn(frame(0.0, *mirrored)), truth)
+    assert found == pytest.approx(mirrored_by_hand([complex(*position) for position in positions]), abs=1e-6)
+
+
+def mirrored_by_hand(places: list[complex]) -> float:
+    """A mirrored scene's score: distances are right, and the angle between two edges has the other sign."""
+    scores = []
+    for i, j in combinations(range(len(places)), 2):
+        at_ends = [(i, j, k) for k in range(len(places)) if k not in (i, j)]
+        at_ends += [(j, i, k) for k in range(len(places)) if k not in (i, j)]
+        turns = [cmath.phase((places[k] - places[at]) / (places[end] - places[at])) for at, end, k in at_ends]
+        scores.append((1 + sum((1 + math.cos(2 * turn)) / 2 for turn in turns) / len(turns)) / 2)
+    return sum(scores) / len(scores)
+
+
+def test_things_at_one_place_have_a_distance_and_no_direction() -> None:
+    true = frame(0.0, Node("a", 1, (2.0, 2.0)), Node("b", 2, (2.0, 2.0)))
+    for term in (GraphEdges(), GraphEdges(angle="relative")):
+        for apart, expected in ((0.0, 1.0), (0.05, 0.5), (0.2, 0.0)):
+            written = frame(0.0, Node("a", 1, (2.0, 2.0)), Node("b", 2, (2.0, 2.0 + apart)))
+            assert_close(score(term, drawn(written), graph_truth(true)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("reference", ["absolute", "relative"])
+def test_numbers_of_any_size_are_scored(reference: Any) -> None:
+    huge = [{"a": a, "b": b, "dist": 1e308, "angle": angle} for a, b, angle in ((1, 2, 1e308), (2, 3, -1e308))]
+    nodes = [{"name": node.name, "id": node.id, "pos": [1e308, -1e308]} for node in CHAIRS]
+    text = json.dumps({"frames": [{"t": 1.0, "nodes": nodes, "edges": huge}]})
+    answer = graph.read(f"<think><graph>{text}</graph></think><answer>(B)</answer>")
+    assert answer.graph is not None and all(abs(edge.angle_degrees) < 360 for edge in answer.graph.frames[0].edges)
+    for term in (GraphEdges(angle=reference), GraphNodes()):
+        value = score(term, answer, graph_truth(TRUE))
+        assert value is not None and 0 <= value <= 1
+
+
+@pytest.mark.parametrize(
+    ("term", "keys", "message"),
+    [
+        (GraphNodes, {"side": math.inf}, "side inf must be above 0"),
+        (GraphNodes, {"gate": math.nan}, "gate nan must be null or lie in"),
+        (GraphEdges, {"gate": 1.5}, "gate 1.5 must be null or lie in"),
+        (GraphEdges, {"seconds_apart": math.nan}, "seconds_apart nan must be at least 0"),
+        (GraphEdges, {"least_distance": 0.0}, "least_distance 0.0 must be above 0"),
+    ],
+)
+def test_terms_of_graphs_refuse_what_makes_no_sense(term: Any, keys: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        term(**keys)
 
 
 def test_a_mirrored_scene_is_another_scene() -> None:

@@ -59,7 +59,7 @@ class Curation:
     def _new_rows(self, samples: ShardFolder, language: AnswerLanguage, view: View, first: int) -> Iterator[Row]:
         for index in range(first, len(samples)):
             sample = samples.without_video(index)
-            yield judged_row([language.read(sample.response, view)], sample.truth, self.rules)
+            yield judged_row([language.read(sample.response, view)], sample.truth, self.rules, takes_truth=True)
 
 
 def _annotated(sample: Sample, given: Answer, language: AnswerLanguage, view: View) -> Sample:

@@ -81,10 +81,10 @@ class RejectionSampling:
             yield {SKIPPED: example} if isinstance(example, str) else judged_row(answers, example.truth, self.rules)
 
 
-def judged_row(answers: Sequence[Answer], truth: Truth, rules: KeepRules) -> Row:
+def judged_row(answers: Sequence[Answer], truth: Truth, rules: KeepRules, takes_truth: bool = False) -> Row:
     """What became of a question's answers: the text that is kept, or None, and every answer with its refusal."""
-    best = rules.best(answers, truth)
-    judged = [{"text": answer.text, "refusal": rules.refusal(answer, truth)} for answer in answers]
+    best = rules.best(answers, truth, takes_truth)
+    judged = [{"text": answer.text, "refusal": rules.refusal(answer, truth, takes_truth)} for answer in answers]
     return {"id": truth.id, "kept": None if best is None else answers[best].text, "answers": judged}
 
 

@@ -10,7 +10,18 @@ from stvg_lightning.tubes import Box
 
 DONT_CARE = "DontCare"
 COLUMNS = 17
-NAMES = {"Person_sitting": "sitting person", "Misc": "other vehicle"}
+NAMES = {
+    "Car": "car",
+    "Van": "van",
+    "Truck": "truck",
+    "Pedestrian": "pedestrian",
+    "Person": "person",
+    "Person_sitting": "sitting person",
+    "Cyclist": "cyclist",
+    "Tram": "tram",
+    "Misc": "other vehicle",
+}
+"""KITTI's types; its tracking labels write `Person` where its detection labels write `Person_sitting`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,8 @@ def read_kitti_tracks(file: Path) -> KittiTracks:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a broken line, or one track twice in a frame; it begins with file and line.
+        ValueError: a broken line, an unknown type, or a track that is twice in a frame or changes its type; it begins
+            with file and line.
     """
     tracks: dict[int, dict[int, KittiBox]] = {}
     names: dict[int, str] = {}
@@ -49,6 +61,8 @@ def read_kitti_tracks(file: Path) -> KittiTracks:
         if kind == DONT_CARE:
             left_out += 1
             continue
+        if kind not in NAMES:
+            line.refuse("type", kind, f"one of {', '.join(NAMES)}, {DONT_CARE}")
         object_id = line.whole(1, "track", 0) + 1
         x1, y1, x2, y2 = (line.number(index, "the 2-D box") for index in range(6, 10))
         height, width, length = (line.number(index, "height, width, length") for index in range(10, 13))
@@ -58,5 +72,6 @@ def read_kitti_tracks(file: Path) -> KittiTracks:
         if frame in tracks.setdefault(object_id, {}):
             raise ValueError(f"{line.where}: track {object_id - 1} stands already in frame {frame}")
         tracks[object_id][frame] = KittiBox(place, (length, width, height), (x1, y1, x2, y2))
-        names.setdefault(object_id, NAMES.get(kind, kind.lower()))
+        if names.setdefault(object_id, NAMES[kind]) != NAMES[kind]:
+            raise ValueError(f"{line.where}: track {object_id - 1} is {kind}, and was {names[object_id]} before")
     return KittiTracks(dict(sorted(tracks.items())), names, left_out)

@@ -36,13 +36,13 @@ class MotTracks:
 def read_mot_tracks(file: Path) -> MotTracks:
     """The tracks of a MOT file.
 
-    Converted: frames count from 1 there; boxes are left, top, width and height. Left out: lines whose confidence is 0
-    (in a `gt.txt` such a line does not count), whose id is -1 (a detection without a track), of classes that are
-    no things of their own, and boxes without area.
+    Converted: frames and pixels count from 1 there; boxes are left, top, width and height. Left out: lines whose
+    confidence is 0 (in a `gt.txt` such a line does not count), whose id is -1 (a detection without a track), whose
+    visibility is 0 (wholly hidden), of classes that are no things of their own, and boxes without area.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a broken line, or one id twice in a frame; it begins with file and line.
+        ValueError: a broken line, or an id that is twice in a frame or changes its class; it begins with file and line.
     """
     tracks: dict[int, dict[int, Box]] = {}
     names: dict[int, str] = {}
@@ -53,14 +53,18 @@ def read_mot_tracks(file: Path) -> MotTracks:
         if width < 0 or height < 0:
             line.refuse("the box", line.values[2:6], "left, top, width and height, the last two not negative")
         counts = len(line.values) < 7 or line.number(6, "confidence") != 0
-        name = _class_of(line.number(7, "class")) if len(line.values) == 9 else PERSON
+        name: str | None = PERSON
+        if len(line.values) == 9:
+            name = _class_of(line.whole(7, "class", -1))
+            counts = counts and line.number(8, "visibility") != 0
         if object_id < 1 or not counts or name is None or not width or not height:
             left_out += 1
             continue
         if frame in tracks.setdefault(object_id, {}):
             raise ValueError(f"{line.where}: id {object_id} stands already in frame {frame + 1}")
-        tracks[object_id][frame] = (x, y, x + width, y + height)
-        names.setdefault(object_id, name)
+        tracks[object_id][frame] = (x - 1, y - 1, x - 1 + width, y - 1 + height)
+        if names.setdefault(object_id, name) != name:
+            raise ValueError(f"{line.where}: id {object_id} is a {name}, and was a {names[object_id]} before")
     return MotTracks(dict(sorted(tracks.items())), names, left_out)
 
 
@@ -85,6 +89,6 @@ def mot_rate(file: Path) -> float | None:
     return rate
 
 
-def _class_of(number: float) -> str | None:
+def _class_of(number: int) -> str | None:
     """A class's name, None for what is no thing; of a file in which the column holds -1, people."""
-    return PERSON if number == -1 else CLASSES.get(int(number))
+    return PERSON if number == -1 else CLASSES.get(number)

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 SUFFIXES = ("_aligned_bbox.npy", "_bbox.npy")
+UNALIGNED = "_unaligned_bbox.npy"
+"""VoteNet's preparation leaves the boxes before the room is turned too, beside the others."""
+
 NAMES = {
     3: "cabinet",
     4: "bed",
@@ -70,10 +73,12 @@ def read_room(file: Path) -> tuple[list[RoomBox], int]:
 
 
 def scene_of(file: Path) -> str | None:
-    """The scene that a file's name tells; None where it is none of these files.
+    """The scene that a file's name tells; None where it is none of these files, or holds boxes along other axes.
 
     Example:
-        >>> scene_of(Path("scene0000_00_aligned_bbox.npy")), scene_of(Path("a.npy"))
+        >>> scene_of(Path("scene0000_00_aligned_bbox.npy")), scene_of(Path("scene0000_00_unaligned_bbox.npy"))
         ('scene0000_00', None)
     """
+    if file.name.endswith(UNALIGNED):
+        return None
     return next((file.name.removesuffix(end) for end in SUFFIXES if file.name.endswith(end)), None)

@@ -32,8 +32,17 @@ Tracks = Literal["vidor", "mot", "kitti", "scannet"]
 NO_QUESTION = "nothing clear can be asked"
 NO_THINGS = "nothing is annotated in the video's frames"
 LEFT_OUT = "lines that are no things: left out"
-OUTSIDE = "boxes after the video's end, or whose centre lies outside the picture: left out"
+OUTSIDE = "boxes after the video's end, or less than half in the picture: left out"
+CUT = "boxes that reach out of the picture: cut off at its edge"
 KITTI_RATE = 10.0
+LEAST_IN = 0.5
+"""The share of a box that must lie in the picture for its thing to be seen."""
+
+MOST_OUT = 0.05
+"""The share up to which it is not; between the two, nothing is asked that depends on which."""
+
+CAMERA_SQUARE = (-40.0, 0.0), 80.0
+"""Corner and side in metres of the ground before a camera: 40 m to each side of it, 80 m ahead."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,9 @@ def read(
     """Samples of the tasks choice, numeric, spatial and temporal, ids `<video>/<kind>/<n>`, with their scene graph.
 
     Converted: tracks to questions, the same ones for the same seed, labelled `kind`. Names that several things bear at
-    the time are counted but not asked about. Left out, and counted: what is no thing, boxes outside the picture.
+    the time are counted but not asked about. Boxes are cut off at the picture's edge. Left out, and counted: what is no
+    thing, boxes less than half in the picture; a thing that is in it by so little is not asked for presence, order or
+    count.
     Dropped: missing videos, and those about which nothing clear can be asked.
 
     Args:
@@ -215,29 +226,44 @@ def _in_pictures(
     name: str, film: Film, tracks: Mapping[int, Tube], names: Mapping[int, str], file: Path, report: Report
 ) -> Source:
     """Tracks of boxes as a source in the picture's plane."""
-    info, num_outside = film.info, 0
+    info, num_outside, num_cut = film.info, 0, 0
     things = []
     for object_id, tube in tracks.items():
-        places = {frame: _place(box) for frame, box in tube.items() if frame < info.num_frames and _is_in(box, info)}
-        num_outside += len(tube) - len(places)
         if object_id not in names:
             raise ValueError(f"{file}: object {object_id} has boxes and no name")
-        things.append(Thing(object_id, _words(names[object_id]), places))
-    if num_outside:
-        report.changed(OUTSIDE, str(file), f"{num_outside} boxes")
+        places, partly = dict[int, Place](), set[int]()
+        for frame, box in tube.items():
+            inside, share = _cut(box, info) if frame < info.num_frames else (box, 0.0)
+            if share >= LEAST_IN:
+                places[frame] = _place(inside)
+                num_cut += inside != box
+            elif share > MOST_OUT:
+                partly.add(frame)
+        num_outside += len(tube) - len(places)
+        things.append(Thing(object_id, _words(names[object_id]), places, partly=frozenset(partly)))
+    for what, number in ((OUTSIDE, num_outside), (CUT, num_cut)):
+        if number:
+            report.changed(what, str(file), f"{number} boxes")
     side = float(max(info.width, info.height))
     return Source(name, info.fps, info.num_frames, tuple(things), "picture", (0.0, 0.0), side)
 
 
 def _on_ground(name: str, film: Film, things: list[Thing], plane: Literal["camera", "floor"]) -> Source:
-    """Things in metres as a source; the grid is the smallest square that holds all their centres, a metre at least."""
+    """Things in metres as a source.
+
+    Before a camera the grid is always `CAMERA_SQUARE`, which a question can tell without telling where things are. A
+    floor has no mark that its grid could begin at: there it is the smallest square that holds all centres.
+    """
     centers = [place.center for thing in things for place in thing.places.values()]
     if not centers:
         raise Dropped(NO_THINGS, name)
-    left, near = min(x for x, _ in centers), min(y for _, y in centers)
-    side = max(1.0, max(x for x, _ in centers) - left, max(y for _, y in centers) - near)
+    if plane == "camera":
+        corner, side = CAMERA_SQUARE
+    else:
+        corner = min(x for x, _ in centers), min(y for _, y in centers)
+        side = max(1.0, *(max(center[axis] for center in centers) - corner[axis] for axis in (0, 1)))
     info = film.info
-    return Source(name, info.fps, info.num_frames, tuple(things), plane, (left, near), side, is_still=plane == "floor")
+    return Source(name, info.fps, info.num_frames, tuple(things), plane, corner, side, is_still=plane == "floor")
 
 
 def _place(box: Box) -> Place:
@@ -245,9 +271,14 @@ def _place(box: Box) -> Place:
     return Place(((x1 + x2) / 2, (y1 + y2) / 2), (x2 - x1, y2 - y1), box)
 
 
-def _is_in(box: Box, info: VideoInfo) -> bool:
+def _cut(box: Box, info: VideoInfo) -> tuple[Box, float]:
+    """The part of a box in the picture, and its share of the whole box; without area it has none."""
     x1, y1, x2, y2 = box
-    return 0 <= (x1 + x2) / 2 < info.width and 0 <= (y1 + y2) / 2 < info.height
+    inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(info.width)), min(y2, float(info.height))
+    width, height = inside[2] - inside[0], inside[3] - inside[1]
+    if width <= 0 or height <= 0:
+        return box, 0.0
+    return inside, width * height / ((x2 - x1) * (y2 - y1))
 
 
 def _words(name: str) -> str:

@@ -32,6 +32,9 @@ class Question:
         span_frames: the time that is asked for.
         boxes_xyxy: the boxes that are asked for.
         graph: the scene graph as JSON; see `graph_of`.
+        called: what the things are called in the graph, which then shows no others; None leaves each its name. Names
+            of their own, told with the question, would tell how many there are.
+        is_common: whether this is the answer that chance gives most; see `making.COMMON_SHARE`.
     """
 
     kind: str
@@ -43,6 +46,8 @@ class Question:
     span_frames: tuple[int, int] | None = None
     boxes_xyxy: Tube = field(default_factory=dict)
     graph: Mapping[str, Any] = field(default_factory=dict)
+    called: str | None = None
+    is_common: bool = False
 
 
 Maker = Callable[[Source, Generator, int], Question | None]
@@ -106,38 +111,42 @@ def picks(items: Sequence[Any], count: int, rng: Generator) -> list[Any]:
     return [items[int(index)] for index in rng.permutation(len(items))[:count]]
 
 
-def graph_of(
-    source: Source, frames: Sequence[int], about: Sequence[Thing], most_things: int, decimals: int
-) -> dict[str, Any] | None:
-    """The scene graph of some frames: all things of the names that are asked about, then others while there is room.
+def graph_of(source: Source, question: Question, most_things: int, decimals: int) -> dict[str, Any] | None:
+    """The scene graph of a question: all things of the names that it is about, then others while there is room.
 
     Args:
         source: gives places.
-        frames: which to show.
-        about: what must be in it, where it is seen.
+        question: its times are shown.
         most_things: in one frame; names come whole or not at all, so that a frame's count of a name is right.
         decimals: of the positions.
 
     Returns:
-        A graph as `scene_graph_to_json`, with a node's `size` in the source's unit and `unit_per_cell`, the plane and
-        the frame's number for those who work out answers from it; None where the things do not fit.
+        A graph as `scene_graph_to_json`, with the kinds that the question tells (`asked`), and for those who work out
+        answers from it a node's `size` in the source's unit, `unit_per_cell`, plane and corner, and the frame's number;
+        None where the things do not fit.
     """
-    names = list(dict.fromkeys(thing.name for thing in about))
-    if _most(source, frames, names) > most_things:
+    names = list(dict.fromkeys(thing.name for thing in question.about))
+    if _most(source, question.frames, names) > most_things:
         return None
-    for name in dict.fromkeys(thing.name for frame in frames for thing in source.seen.get(frame, ())):
-        if name not in names and _most(source, frames, [*names, name]) <= most_things:
-            names.append(name)
-    shown = [[thing for thing in source.seen.get(frame, ()) if thing.name in names] for frame in frames]
-    graph = SceneGraph(
-        tuple(_frame(source, things, frame, decimals) for things, frame in zip(shown, frames, strict=True))
-    )
-    written = scene_graph_to_json(graph)
-    for record, things, frame in zip(written["frames"], shown, frames, strict=True):
+    if question.called is None:
+        for name in dict.fromkeys(thing.name for frame in question.frames for thing in source.seen.get(frame, ())):
+            if name not in names and _most(source, question.frames, [*names, name]) <= most_things:
+                names.append(name)
+    shown = [[thing for thing in source.seen.get(frame, ()) if thing.name in names] for frame in question.frames]
+    frames = (_frame(source, things, frame, decimals) for things, frame in zip(shown, question.frames, strict=True))
+    written = scene_graph_to_json(SceneGraph(tuple(frames)))
+    for record, things, frame in zip(written["frames"], shown, question.frames, strict=True):
         record["frame"] = frame
         for node, thing in zip(record["nodes"], things, strict=True):
             node["size"] = [round(side, 3) for side in thing.places[frame].size]
-    return {**written, "plane": source.plane, "unit_per_cell": source.unit_per_cell}
+            node["name"] = question.called or thing.name
+    return {
+        **written,
+        "asked": sorted(names) if question.called is None else [question.called],
+        "plane": source.plane,
+        "corner": list(source.corner),
+        "unit_per_cell": source.unit_per_cell,
+    }
 
 
 def _most(source: Source, frames: Sequence[int], names: Sequence[str]) -> int:

@@ -29,6 +29,11 @@ KINDS: Mapping[str, Maker] = {
 TRIES = 20
 """Drawings of times and things for each question, before a source is known to have no more of a kind."""
 
+BALANCED = ("motion",)
+COMMON_SHARE = 0.2
+"""How often a question whose answer is the common one is asked of these kinds: most things stay where they are, and
+whoever says so of all of them must not be right more often than with any other of the five candidates."""
+
 
 @dataclass(frozen=True)
 class QuestionSettings:
@@ -38,7 +43,7 @@ class QuestionSettings:
         kinds: of `KINDS`.
         per_kind: questions of each kind about one source, at most.
         most_things: in a frame of the graph; see `graph_of`. A question about more is not asked.
-        most_frames: that a graph shows, one to four; of a question about more the first ones.
+        most_frames: that a graph shows, one to four; a question about more moments is not asked.
         decimals: of the positions on the grid, 0 to 2.
         seed: other questions about the same sources.
 
@@ -75,16 +80,19 @@ def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()
     for kind in settings.kinds:
         rng = np.random.default_rng([settings.seed, zlib.crc32(f"{source.id} {kind}".encode())])
         asked: set[str] = set()
+        takes_common = rng.random() < COMMON_SHARE
         for _ in range(TRIES * settings.per_kind):
             question = KINDS[kind](source, rng, settings.decimals)
-            first_line = "" if question is None else question.query.partition("\n")[0]
-            if question is None or first_line in asked:
+            if question is None or len(question.frames) > settings.most_frames:
                 continue
-            frames = question.frames[: settings.most_frames]
-            graph = graph_of(source, frames, question.about, settings.most_things, settings.decimals)
+            first_line = question.query.partition("\n")[0]
+            if first_line in asked or (kind in BALANCED and question.is_common != takes_common):
+                continue
+            graph = graph_of(source, question, settings.most_things, settings.decimals)
             if graph is None:
                 continue
             asked.add(first_line)
-            yield replace(question, frames=frames, graph=graph)
+            takes_common = rng.random() < COMMON_SHARE
+            yield replace(question, graph=graph)
             if len(asked) == settings.per_kind:
                 break

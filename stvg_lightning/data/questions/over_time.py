@@ -33,7 +33,7 @@ def appearance_order(source: Source, rng: Generator, decimals: int) -> Question 
     if source.is_still:
         return None
     names = [thing.name for thing in source.things]
-    found = [thing for thing in source.things if names.count(thing.name) == 1 and thing.places]
+    found = [thing for thing in source.things if names.count(thing.name) == 1 and thing.places and not thing.partly]
     found.sort(key=lambda thing: min(thing.places))
     count = int(rng.integers(2, MOST_ORDERED + 1))
     chosen = sorted(picks(found, count, rng), key=lambda thing: min(thing.places))
@@ -69,7 +69,7 @@ def motion(source: Source, rng: Generator, decimals: int) -> Question | None:
     )
     wrong = [word for word in (*words[0], *words[1], STAYS) if word != right]
     query, letter = choice_lines(asked, right, wrong, rng)
-    return Question("motion", "choice", query, (first, last), (thing,), letter)
+    return Question("motion", "choice", query, (first, last), (thing,), letter, is_common=right == STAYS)
 
 
 def displacement(source: Source, rng: Generator, decimals: int) -> Question | None:
@@ -117,13 +117,18 @@ def _presence(source: Source, rng: Generator) -> Question | None:
         return None
     thing = pick(found, rng)
     first, last = min(thing.places), max(thing.places)
+    # The graph's times are told: one at which the thing is there and one at which it is not, neither of them an end.
+    inside, outside = range(first + 1, last + 1), [*range(first), *range(last + 2, source.num_frames)]
+    if not inside or not outside:
+        return None
+    frames = tuple(sorted((int(pick(inside, rng)), int(pick(outside, rng)))))
     asked = f"From when to when is the {thing.name} in the picture?"
-    return Question("localisation", "temporal", asked, (first, last), (thing,), span_frames=(first, last + 1))
+    return Question("localisation", "temporal", asked, frames, (thing,), span_frames=(first, last + 1))
 
 
 def _stays_seen(source: Source, thing: Thing) -> bool:
     """Whether a thing is seen without a break, for a while, and not in the whole video."""
-    if not thing.places:
+    if not thing.places or thing.partly:
         return False
     first, last = min(thing.places), max(thing.places)
     length = last + 1 - first

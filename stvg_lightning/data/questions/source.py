@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 from stvg_lightning.tubes import Box
@@ -42,12 +43,14 @@ class Thing:
         name: what it is called.
         places: frame -> where it is, for the frames in which it is seen.
         kinds: what it counts as; None is its name alone.
+        partly: frames of which nobody can say whether they show it: no question may depend on that.
     """
 
     id: int
     name: str
     places: Mapping[int, Place]
     kinds: tuple[str, ...] | None = None
+    partly: frozenset[int] = frozenset()
 
     @property
     def counts_as(self) -> tuple[str, ...]:
@@ -113,7 +116,9 @@ class Source:
     def only_ones(self, frames: tuple[int, ...]) -> list[Thing]:
         """The things that are seen in all of some frames, and whose name no other bears from the first to the last."""
         first, last = min(frames), max(frames)
-        seen = [thing for thing in self.things if any(first <= frame <= last for frame in thing.places)]
+        seen = [
+            thing for thing in self.things if any(first <= frame <= last for frame in chain(thing.places, thing.partly))
+        ]
         names = [thing.name for thing in seen]
         return [
             thing for thing in seen if names.count(thing.name) == 1 and all(frame in thing.places for frame in frames)

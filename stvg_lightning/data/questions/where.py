@@ -28,13 +28,15 @@ SECTORS = {"ahead": (0.0, 30.0), "left": (60.0, 120.0), "right": (-120.0, -60.0)
 
 
 def counting(source: Source, rng: Generator, decimals: int) -> Question | None:
-    """How many things of a kind are seen at a time."""
+    """How many things of a kind are seen at a time, where none is seen in part."""
     frame = pick(list(source.seen), rng)
     kinds = sorted({kind for thing in source.seen[frame] for kind in thing.counts_as})
     kind = pick(kinds, rng)
+    if any(frame in thing.partly and kind in thing.counts_as for thing in source.things):
+        return None
     counted = tuple(thing for thing in source.seen[frame] if kind in thing.counts_as)
     asked = f'{at_time(source, frame)}, how many things of the kind "{kind}" are there?'
-    return Question("counting", "numeric", asked, (frame,), counted, float(len(counted)))
+    return Question("counting", "numeric", asked, (frame,), counted, float(len(counted)), called=kind)
 
 
 def relative_direction(source: Source, rng: Generator, decimals: int) -> Question | None:

@@ -15,7 +15,7 @@ from stvg_lightning.data.annotations import Report, VideoFolder
 from stvg_lightning.data.annotations.kitti import read_kitti_tracks
 from stvg_lightning.data.annotations.mot import mot_rate, read_mot_tracks
 from stvg_lightning.data.annotations.scannet import read_room
-from stvg_lightning.data.annotations.str_questions import NO_QUESTION, OUTSIDE, read
+from stvg_lightning.data.annotations.str_questions import CUT, NO_QUESTION, OUTSIDE, read
 from stvg_lightning.data.annotations.videos import NO_VIDEO
 from stvg_lightning.data.annotations.vidor import read_trajectories
 from stvg_lightning.data.questions import KINDS, QuestionSettings
@@ -93,6 +93,12 @@ def test_kittis_questions_are_in_metres_as_the_camera_sees(kitti: Path) -> None:
                           "localisation", "displacement"}  # fmt: skip
     assert all(sample.truth.fps == 10.0 and sample.truth.num_frames == 20 for sample in found)
     assert report.num_changed("lines that are no things: left out") == 1
+    places = {}
+    for sample in found:
+        assert (sample.truth.graph["corner"], sample.truth.graph["unit_per_cell"]) == ([-40.0, 0.0], 8.0)
+        for shown in sample.truth.graph["frames"]:
+            places |= {(node["name"], shown["frame"]): node["pos"] for node in shown["nodes"]}
+    assert all(place == [5.8, 2.5] for (name, _), place in places.items() if name == "van")  # 6 m right, 20 m ahead
     for sample in found:
         truth, kind = sample.truth, sample.truth.labels["kind"]
         if kind == "motion" and "where does the car" in truth.query:
@@ -132,6 +138,9 @@ def test_boxes_after_the_videos_end_are_left_out(kitti: Path) -> None:
         (CAR.format(frame=0, x1=15, x2=5, x=1, z=9), "0000.txt:2: the box is .*: it must be left < right"),
         (CAR.format(frame=0, x1=5, x2=15, x=1, z=9), "0000.txt:2: track 0 stands already in frame 0"),
         (CAR.format(frame=0, x1=5, x2=15, x=1, z=9).replace("0 0 Car", "0 -3 Car"), "track is '-3'"),
+        (CAR.format(frame=1, x1=5, x2=15, x=1, z=9).replace("Car", "Boat"), "0000.txt:2: type is 'Boat': it must be"),
+        (NOTHING.format(frame=1).replace("DontCare", "dontcare"), "0000.txt:2: type is 'dontcare': it must be one of"),
+        (CAR.format(frame=1, x1=5, x2=15, x=1, z=9).replace("Car", "Van"), "0000.txt:2: track 0 is Van, and was car"),
     ],
 )
 def test_broken_kitti_lines_are_refused_with_file_and_line(kitti: Path, line: str, message: str) -> None:
@@ -161,15 +170,15 @@ def mot_sequence(root: Path, text: str, info: str | None = "[Sequence]\nname=A\n
 
 MOT = (
     "1,1,11,21,10,20,1,1,1.0\n1,2,30,20,10,20,1,1,0.5\n1,3,40,10,10,10,1,3,1\n"
-    "2,1,12,21,10,20,1,1,1.0\n2,4,12,21,10,20,0,1,1.0\n2,5,12,21,10,20,1,8,1.0\n2,-1,1,1,5,5,0.9,1,1\n"
+    "2,1,12,21,10,20,1,1,1.0\n2,4,12,21,10,20,0,1,1.0\n2,5,12,21,10,20,1,8,1.0\n2,6,12,21,10,20,1,1,0.0\n2,-1,1,1,5,5,0.9,1,1\n"
 )
 
 
 def test_mot_counts_frames_from_1_and_boxes_by_width(tmp_path: Path) -> None:
     found = read_mot_tracks(mot_sequence(tmp_path, MOT) / "A" / "gt" / "gt.txt")
     assert found.names == {1: "pedestrian", 2: "pedestrian", 3: "car"}
-    assert found.tracks[1] == {0: (11.0, 21.0, 21.0, 41.0), 1: (12.0, 21.0, 22.0, 41.0)}
-    assert found.num_left_out == 3  # confidence 0, a distractor, and a detection without a track
+    assert found.tracks[1] == {0: (10.0, 20.0, 20.0, 40.0), 1: (11.0, 20.0, 21.0, 40.0)}
+    assert found.num_left_out == 4  # confidence 0, a distractor, wholly hidden, and a detection without a track
 
 
 def test_mots_questions_and_rate(tmp_path: Path) -> None:
@@ -200,6 +209,8 @@ def test_pictures_need_a_rate(tmp_path: Path) -> None:
         ("1,1,11,21,-10,20,1,1,1", "gt.txt:1: the box is .* not negative"),
         ("1,1,11,21,inf,20,1,1,1", "gt.txt:1: width is 'inf'"),
         ("1,1,11,21,10,20\n1,1,11,21,10,20", "gt.txt:2: id 1 stands already in frame 1"),
+        ("1,1,11,21,10,20,1,1.9,1", "gt.txt:1: class is '1.9': it must be a whole number"),
+        ("1,1,11,21,10,20,1,1,1\n2,1,11,21,10,20,1,3,1", "gt.txt:2: id 1 is a car, and was a pedestrian before"),
     ],
 )
 def test_broken_mot_lines_are_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -224,9 +235,12 @@ def test_real_mot_files_are_read_whole(real_data: Path, tmp_path: Path) -> None:
         rows = [line.split(",") for line in file.read_text().split()]
         for sample in asked:
             frame = sample.truth.graph["frames"][0]["frame"] + 1
-            centres = [(float(r[2]) + float(r[4]) / 2, float(r[3]) + float(r[5]) / 2) for r in rows
-                       if int(r[0]) == frame and float(r[6]) != 0]  # fmt: skip
-            assert sample.truth.answer == sum(0 <= x < 640 and 0 <= y < 480 for x, y in centres)
+            shares = []
+            for left, top, width, height in (map(float, r[2:6]) for r in rows if int(r[0]) == frame and float(r[6])):
+                across = min(left - 1 + width, 640) - max(left - 1, 0)
+                shares.append(max(0, across) * max(0, min(top - 1 + height, 480) - max(top - 1, 0)) / width / height)
+            assert not any(0.05 < share < 0.5 for share in shares)
+            assert sample.truth.answer == sum(share >= 0.5 for share in shares)
 
 
 # --- VidOR
@@ -262,6 +276,29 @@ def vidor(tmp_path: Path, **fields: Any) -> Path:
               "trajectories": [boxes] * 20} | fields  # fmt: skip
     (tmp_path / "77.json").write_text(json.dumps(record))
     return tmp_path / "77.json"
+
+
+def test_boxes_are_cut_at_the_pictures_edge_and_what_is_half_outside_is_not_asked_about(tmp_path: Path) -> None:
+    film(tmp_path / "videos", "77")
+
+    def asked(left: int, num_frames: int = 20) -> tuple[list[Sample], Report]:
+        """About a dog 10 pixels wide that begins at `left` in some frames, and stands at 40 in the others."""
+        boxes = [[{"tid": 0, "bbox": {"xmin": x, "ymin": 10, "xmax": x + 10, "ymax": 30}}]
+                 for x in [left] * num_frames + [40] * (20 - num_frames)]  # fmt: skip
+        record = {"trajectories": boxes, "subject/objects": [{"tid": 0, "category": "dog"}]}
+        return samples(vidor(tmp_path, **record), tmp_path / "videos", per_kind=9)
+
+    found, report = asked(-4)  # six tenths in the picture
+    assert {box for sample in found for box in sample.truth.boxes_xyxy.values()} == {(0.0, 10.0, 6.0, 30.0)}
+    assert report.num_changed(CUT) == 1 and report.num_changed(OUTSIDE) == 0
+    found, report = asked(-6, 5)  # four tenths, in the first half second
+    assert report.num_changed(OUTSIDE) == 1 and report.num_changed(CUT) == 0
+    assert not any(sample.truth.task == "temporal" for sample in found)
+    for sample in found:
+        assert sample.truth.labels["kind"] != "counting" or float(sample.truth.query.split()[1]) >= 0.5
+    found, _ = asked(-12, 6)  # outside
+    (time,) = (sample.truth.span_frames for sample in found if sample.truth.task == "temporal")
+    assert time == (6, 20)
 
 
 def test_vidors_kinds_are_told_in_words(tmp_path: Path) -> None:
@@ -307,14 +344,15 @@ ROOM = np.array(
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
     np.save(tmp_path / "scene0000_00_aligned_bbox.npy", ROOM)
-    np.save(tmp_path / "scene0000_00_unaligned_bbox.npy", ROOM[:0])
-    (tmp_path / "scene0000_00_unaligned_bbox.npy").rename(tmp_path / "scene0000_00_bbox.npy")
+    np.save(tmp_path / "scene0000_00_unaligned_bbox.npy", ROOM[:2])
+    np.save(tmp_path / "scene0000_00_bbox.npy", ROOM[:0])
     film(tmp_path / "videos", "scene0000_00")
     return tmp_path
 
 
 def test_rooms_are_asked_about_without_a_time(room: Path) -> None:
     found, report = samples(room, room / "videos", tracks="scannet", per_kind=6)
+    assert report.num_dropped() == 0 and {sample.truth.id.partition("/")[0] for sample in found} == {"scene0000_00"}
     kinds = {sample.truth.labels["kind"] for sample in found}
     assert kinds == {"counting", "relative_direction", "relative_distance", "object_size"}
     assert report.num_changed("lines that are no things: left out") == 1
