@@ -126,7 +126,7 @@ class FixedDecoder:
         record: records a shape's step when it is needed for the second time, and may be for `LEAST_STEPS_AHEAD`; None:
             nothing is recorded.
         must_record: see `decoder_of`.
-        places: of each completion that is left.
+        places: of each completion that is left; `place_ids` is the same on the device.
         num_read: tokens of each completion that were read.
         steps_of: how often each shape was used.
     """
@@ -137,6 +137,7 @@ class FixedDecoder:
     record: Recorder | None
     must_record: bool
     places: list[int]
+    place_ids: Int[Tensor, " rows"]
     num_read: int = 0
     steps_of: dict[FixedShape, int] = field(default_factory=dict)
     _recorded: dict[FixedShape, Step] = field(default_factory=dict)
@@ -148,7 +149,8 @@ class FixedDecoder:
         """With a completion at every place."""
         num_places = prompts.shape.num_places
         token_ids = torch.zeros(num_places, dtype=torch.long, device=prompts.bias.device)
-        return cls(model, prompts, token_ids, record, must_record, list(range(num_places)))
+        place_ids = torch.arange(num_places, device=token_ids.device)
+        return cls(model, prompts, token_ids, record, must_record, list(range(num_places)), place_ids)
 
     @property
     def decoding(self) -> str:
@@ -167,14 +169,14 @@ class FixedDecoder:
         each = bucket(max(len(rows) for rows in rows_of.values()), shape.places_each)
         if (num_prompts, each) != (shape.num_prompts, shape.places_each):
             self._move(rows_of, replace(shape, num_prompts=num_prompts, places_each=each))
+        self.place_ids = torch.tensor(self.places, device=self.token_ids.device)
 
     def read(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
         """Read one more token of every completion that is left."""
         most = self.prompts.most_tokens
         written_tokens = bucket(self.num_read + 1, most, LEAST_WRITTEN_TOKENS)
         self.prompts.shape = shape = replace(self.prompts.shape, written_tokens=written_tokens)
-        places = torch.tensor(self.places, device=token_ids.device)
-        self.token_ids.index_copy_(0, places, token_ids)
+        self.token_ids.index_copy_(0, self.place_ids, token_ids)
         self.prompts.own_bias[self.num_read] = 0.0
         used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
         # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
@@ -184,7 +186,7 @@ class FixedDecoder:
         states = self._recorded.get(shape, self._step)()
         self.prompts.read += 1
         self.num_read += 1
-        return states[places]
+        return states[self.place_ids]
 
     def _keep_recorded(self, shape: FixedShape, record: Recorder) -> None:
         try:

@@ -206,8 +206,10 @@ class Collector:
     def answer_shuffled(self, batch: GroundingBatch, features: VideoFeatures) -> ShuffledAnswers:
         """Answers to shuffled steps of time, for rewards that compare with them (T-GRPO)."""
         sampler = InProcessSampler(self.adapted.model, self.tokens_per_rollout)
-        sampled = (self.preparation, self.rewards, self.sampling, self.group_size, self.seed)
-        return ShuffledRollout(sampler, *sampled).answer(batch, features)
+        rollout = ShuffledRollout(
+            sampler, self.preparation, self.rewards, self.sampling, group_size=self.group_size, seed=self.seed
+        )
+        return rollout.answer(batch, features)
 
     def locate(
         self, batch: GroundingBatch, answers: Sequence[list[Answer]], features: VideoFeatures

@@ -29,7 +29,7 @@ from stvg_lightning.reports.results import (
 from stvg_lightning.tubes.files import replacing
 
 TEMPLATE_NAME = "report.html.j2"
-DIFFICULTY_WORDS = {"chosen": "trained on", "left_out": "left out", "alike": "left out, all answers alike"}
+DIFFICULTY_WORDS = {"chosen": "trained on", "left_out": "not trained on", "alike": "not trained on, all answers alike"}
 
 
 @dataclass(frozen=True)

@@ -290,10 +290,7 @@ class WeightedSum:
 
     def needs_shuffled_of(self, truth: Truth) -> bool:
         """Whether some term that may apply to a question compares with answers to shuffled frames."""
-        return any(
-            getattr(term, "needs_shuffled", False) and getattr(term, "applies_to", lambda _: True)(truth)
-            for term, _ in self.terms.values()
-        )
+        return any(getattr(term, "needs_shuffled", False) and may_apply(term, truth) for term, _ in self.terms.values())
 
     def setup(self) -> None:
         """Call the `setup()` of every term that has one."""
@@ -326,6 +323,11 @@ class WeightedSum:
         for term, _ in self.terms.values():
             if hasattr(term, method):
                 getattr(term, method)(*arguments)
+
+
+def may_apply(term: RewardTerm, truth: Truth) -> bool:
+    """Whether a term may apply to a question, as far as it tells; one that tells nothing may."""
+    return not hasattr(term, "applies_to") or bool(term.applies_to(truth))
 
 
 def _notes(name: str, term: Any, answer: Answer, truth: Truth) -> dict[str, float]:

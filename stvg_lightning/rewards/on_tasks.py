@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stvg_lightning.answers import Answer
-from stvg_lightning.rewards.base import RewardContext, RewardTerm
+from stvg_lightning.rewards.base import RewardContext, RewardTerm, may_apply
 from stvg_lightning.tubes import TASKS, Truth
 from stvg_lightning.tubes.choices import check_choice
 
@@ -51,7 +51,7 @@ class OnTasks:
 
     def applies_to(self, truth: Truth) -> bool:
         """Whether the question is of one of the tasks, and the term itself may apply to it."""
-        return truth.task in self.tasks and getattr(self.term, "applies_to", lambda _: True)(truth)
+        return truth.task in self.tasks and may_apply(self.term, truth)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "term":

@@ -11,8 +11,9 @@ import pytest
 
 from stvg_lightning.cli.recipe import bind_recipe, load_values
 from stvg_lightning.cli.stages import EstimateDifficulty
+from stvg_lightning.cli.stages.difficulty import difficulty_table
 from stvg_lightning.cli.stages.stage import Run
-from stvg_lightning.data.difficulty import read_difficulties
+from stvg_lightning.data.difficulty import Difficulty, read_difficulties
 from stvg_lightning.data.difficulty_epochs import EPOCHS_FILE, distribution_of, read_epochs
 from stvg_lightning.rollouts.rollouts import Sampling
 
@@ -123,3 +124,10 @@ def test_wrong_estimates_are_told_at_once(recipe: tuple[Path, ...], run_folder: 
     lines = (copied / "estimate" / "difficulty.jsonl").read_text().splitlines(keepends=True)
     (copied / "estimate" / "difficulty.jsonl").write_text("".join(lines[:4]))
     assert "4 of 8 samples have no difficulty estimate" in stvg("run", *recipe, "name=copied").message
+
+
+def test_the_table_counts_each_tenth() -> None:
+    estimates = {"a": Difficulty(0.0, 0.0, 8), "b": Difficulty(0.05, 0.1, 8), "c": Difficulty(0.95, 0.0, 1)}
+    columns = [list(column.cells) for column in difficulty_table(estimates).columns]
+    assert columns[1] == ["2"] + ["0"] * 8 + ["1"] and columns[2] == ["1"] + ["0"] * 9  # one answer has no spread
+    assert [len(str(bar)) for bar in columns[3]] == [40] + [0] * 8 + [20]

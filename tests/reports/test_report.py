@@ -91,7 +91,7 @@ def test_difficulty_is_drawn_before_each_epoch_and_after(inputs):
     moments = [("Before epoch 1", before), ("After the last step", after)]
     page = Page(render_report(replace(inputs, difficulty={"grpo": moments})))
     text = " ".join(page.texts)
-    assert "2 trained on, 8 left out, 10 left out, all answers alike." in text and "20 questions." in text
+    assert "2 trained on, 8 not trained on, 10 not trained on, all answers alike." in text and "20 questions." in text
     _, values = zip(*curves()["grpo"]["rollout/equal_groups"])
     assert f"GRPO {100 * sum(values) / len(values):.1f} %" in text
     bars = [attributes for attributes in page.attributes("path") if "fill: #3b82f6" in attributes.get("style", "")]

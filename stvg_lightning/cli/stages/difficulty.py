@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from stvg_lightning.cli.stages.groups import AnsweredGroups
 from stvg_lightning.cli.stages.rows import SKIPPED, Row, completed_rows
 from stvg_lightning.cli.stages.stage import BASE, Run
 from stvg_lightning.data.difficulty import Difficulty, write_difficulties
-from stvg_lightning.data.difficulty_epochs import NUM_TENTHS, tenth_of
+from stvg_lightning.data.difficulty_epochs import NUM_TENTHS, distribution_of
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.modules.difficulty import group_difficulties
 from stvg_lightning.rewards import RewardContext
@@ -69,7 +69,7 @@ class EstimateDifficulty:
         rows = completed_rows(folder / "rows.jsonl", samples, partial(self._new_rows, run, samples))
         estimates = {row["id"]: Difficulty(row["mean"], row["spread"], row["num_rollouts"]) for row in rows}
         write_difficulties(folder / DIFFICULTY_FILE, estimates)
-        Console().print(difficulty_table(list(estimates.values())))
+        Console().print(difficulty_table(estimates))
 
     def _new_rows(self, run: Run, samples: ShardFolder, first: int) -> Iterator[Row]:
         groups = AnsweredGroups(self.start, self.samples_per_question, self.sampling, self.batch_size, self.num_workers)
@@ -85,18 +85,16 @@ class EstimateDifficulty:
             yield {"id": example.truth.id, **row, "texts": [answer.text for answer in answers]}
 
 
-def difficulty_table(estimates: Sequence[Difficulty]) -> Table:
+def difficulty_table(estimates: Mapping[str, Difficulty]) -> Table:
     """How many questions there are of each difficulty, for people."""
     table = Table(title=f"mean reward of {len(estimates)} questions")
     table.add_column("from")
     table.add_column("questions", justify="right")
     table.add_column("without spread", justify="right")
     table.add_column("")
-    tenths = [tenth_of(each.mean) for each in estimates]
-    most = max(tenths.count(tenth) for tenth in range(NUM_TENTHS))
-    for tenth in range(NUM_TENTHS):
-        found = [each for each, own in zip(estimates, tenths) if own == tenth]
-        alike = sum(each.spread == 0 for each in found)
-        bar = "█" * round(BAR_LENGTH * len(found) / max(most, 1))
-        table.add_row(f"{tenth / NUM_TENTHS:.1f}", str(len(found)), str(alike), bar)
+    found = distribution_of(estimates)
+    counts = [differing + alike for differing, alike in zip(found.left_out, found.alike, strict=True)]
+    for tenth, (count, alike) in enumerate(zip(counts, found.alike, strict=True)):
+        bar = "█" * round(BAR_LENGTH * count / max(*counts, 1))
+        table.add_row(f"{tenth / NUM_TENTHS:.1f}", str(count), str(alike), bar)
     return table
