@@ -151,3 +151,18 @@ def test_time_r1s_real_difficulties(real_data: Path) -> None:
     weights = np.exp(-((np.array(raw) - 0.3) ** 2) / 0.08)
     assert abs(np.mean(drawn) - np.average(raw, weights=weights)) < 0.01
     assert np.mean(drawn) < np.mean(raw) - 0.02
+
+
+def test_the_nearest_to_the_band_are_told_by_hand() -> None:
+    """First those whose rollouts differ, then by the distance from the band on either side, then by spread."""
+    estimates = {
+        "alike": Difficulty(0.75, 0.0, 8),
+        "far": Difficulty(0.95, 0.3, 8),
+        "below": Difficulty(0.05, 0.1, 8),
+        "near": Difficulty(0.72, 0.1, 8),
+        "near and wide": Difficulty(0.72, 0.2, 8),
+    }
+    order = ["near and wide", "near", "below", "far", "alike"]
+    for count in range(1, 6):
+        found = DifficultyControl(above=0.1, num_questions=count).nearest(estimates)
+        assert set(found) == set(order[:count]) and found == [id_ for id_ in estimates if id_ in found]
