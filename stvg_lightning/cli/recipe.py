@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from stvg_lightning.answers import AnswerLanguage, MarkerKind, View
-from stvg_lightning.cli.binding import RecipeError, bind
+from stvg_lightning.cli.binding import USE, RecipeError, bind, import_path
 from stvg_lightning.cli.stages.numbered import SOME_FRAMES
 from stvg_lightning.cli.stages.stage import BASE, OWN, Stage
 from stvg_lightning.data.clips import ClipSampling
@@ -33,6 +33,8 @@ MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt")
 END_BYTES = 2**20
 DETECTOR_KEYS = {"detector", "discriminator"}
 """Keys of stages that name a detector: `own`, `base`, a stage, a folder or a hub name."""
+BY_ANSWER = "by_answer"
+"""An overlay's key: what else it changes, by the dotted path that the recipe beneath has as its `answer`."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,12 @@ _register("if", lambda condition, yes, no: yes if condition else no, replace=Tru
 def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a recipe, its overlays, and `key=value` overrides into one plain mapping.
 
-    A stage that an overlay sets to null is left out; `key?` in an overlay counts only where the recipe has that key.
+    A stage that an overlay sets to null is left out; `key?` in an overlay counts only where the recipe has that key,
+    and of what stands under `by_answer` only what stands there for the recipe's answer.
 
     Raises:
         FileNotFoundError: a file is not there.
-        RecipeError: a file that is no YAML mapping, or an override that is no `key=value`.
+        RecipeError: a file that is no YAML mapping, an answer that there is not, or an override that is no `key=value`.
     """
     merged = OmegaConf.create()
     for path in paths:
@@ -113,8 +116,10 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
             raise RecipeError(f"{path} is not valid YAML: {error}") from error
         if not OmegaConf.is_dict(loaded):
             raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
-        beneath = OmegaConf.to_container(merged)
-        merged = OmegaConf.merge(merged, _where_present(OmegaConf.to_container(loaded), beneath))
+        overlay = dict(OmegaConf.to_container(loaded))
+        by_answer = overlay.pop(BY_ANSWER, {})
+        for part in (overlay, _of_answer(by_answer, OmegaConf.to_container(merged).get("answer"), path)):
+            merged = OmegaConf.merge(merged, _where_present(part, OmegaConf.to_container(merged)))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"override {override!r} is no key=value")
@@ -129,6 +134,15 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
     if isinstance(values.get("stages"), dict):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
     return values
+
+
+def _of_answer(by_answer: Any, answer: Any, path: Path) -> Mapping[str, Any]:
+    """What an overlay changes for the answer of the recipe beneath, `answer` being a path or keys with `use`."""
+    if not isinstance(by_answer, Mapping) or not all(isinstance(part, Mapping) for part in by_answer.values()):
+        raise RecipeError(f"{path}: {BY_ANSWER}: what to change is expected for each answer")
+    for name in by_answer:
+        import_path(str(name), f"{path}: {BY_ANSWER}")  # a misspelt one would never count
+    return by_answer.get(answer.get(USE) if isinstance(answer, Mapping) else answer, {})
 
 
 def _where_present(overlay: Any, beneath: Any) -> Any:

@@ -38,7 +38,7 @@ def test_every_recipe_binds(recipe: Path, stvg: Any) -> None:
 def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
     values = load_values([*with_base([recipe]), ROOT / "recipes" / "tiny.yaml"])
     bound = bind_recipe(values)
-    assert bound.model.name == ("tiny" if bound.markers.draw else "tiny_boxes")
+    assert bound.model.name in ("tiny", "tiny_boxes")
     assert bound.spatial is None or bound.spatial.name == "tiny"
     for name, stage in bound.stages.items():
         assert getattr(stage, "shards", "run/").startswith("run/"), name
@@ -102,6 +102,38 @@ def test_marked_keys_leave_a_value_without_keys_alone(tmp_path: Path) -> None:
     (tmp_path / "over.yaml").write_text(f"plain?: {keys}\nwith_keys?: {keys}\nnothing?: {keys}\nmissing?: {keys}\n")
     values = load_values([tmp_path / "base.yaml", tmp_path / "over.yaml"])
     assert values == {"plain": "a.b", "with_keys": {"use": "a.b", "form": "lines"}, "nothing": None}
+
+
+def test_what_depends_on_the_answer_lies_over_the_rest(tmp_path: Path) -> None:
+    over = write(
+        tmp_path,
+        "over.yaml",
+        "seed: 1\nruns: all\nby_answer:\n"
+        "  stvg_lightning.answers.id_span: {seed: 2, gone?: {key: 1}}\n"
+        "  stvg_lightning.answers.BoxChain: {seed: 3, answer: {think: false}}\n",
+    )
+    for answer, seed in (
+        ("stvg_lightning.answers.id_span", 2),
+        ("{use: stvg_lightning.answers.BoxChain, think: true}", 3),
+        ("stvg_lightning.answers.timesteps", 1),
+    ):
+        values = load_values([write(tmp_path, "base.yaml", f"answer: {answer}\nseed: 0\n"), over])
+        assert values["seed"] == seed and values["runs"] == "all" and values.keys() == {"answer", "seed", "runs"}
+        assert seed != 3 or values["answer"] == {"use": "stvg_lightning.answers.BoxChain", "think": False}
+
+
+@pytest.mark.parametrize(
+    ("by_answer", "told"),
+    [
+        ("{stvg_lightning.answers.BoxChian: {seed: 1}}", "has no 'BoxChian'.*BoxChain"),
+        ("{stvg_lightning.answers.BoxChain: 3}", "by_answer: what to change is expected for each answer"),
+        ("[1]", "by_answer: what to change is expected for each answer"),
+    ],
+)
+def test_a_wrong_by_answer_is_told(tmp_path: Path, by_answer: str, told: str) -> None:
+    over = write(tmp_path, "over.yaml", f"by_answer: {by_answer}\n")
+    with pytest.raises(RecipeError, match=rf"over.yaml: .*{told}"):
+        load_values([QUICKSTART, over])
 
 
 def test_what_is_drawn_for_a_recipe_is_what_it_asks_for() -> None:
