@@ -21,6 +21,7 @@ from stvg_lightning.data.questions import (
     QuestionSettings,
     Source,
     Thing,
+    left_out_by_limits,
     questions_of,
     truth_of_question,
 )
@@ -258,6 +259,16 @@ def test_names_that_several_bear_are_counted() -> None:
     assert question.answer == 3.0 and len(question.graph["frames"][0]["nodes"]) == 3
     assert kinds_asked(source) == {"counting"}
     assert kinds_asked(source, most_things=2) == set()
+
+
+def test_what_the_limits_of_graphs_leave_out_is_counted() -> None:
+    three = things_at(("a", 10, 10), ("a", 60, 20), ("a", 80, 80))
+    for most_things, left_out in ((2, {"counting": 1}), (3, {})):
+        settings = QuestionSettings(kinds=("counting",), most_things=most_things)
+        assert left_out_by_limits(three, settings) == left_out
+    moving = make_scene(3, WorldSettings(min_things=1, max_things=1))
+    one_moment = QuestionSettings(kinds=("motion", "displacement"), per_kind=2, most_frames=1)
+    assert left_out_by_limits(source_of(moving), one_moment) == {"motion": 2, "displacement": 2}
 
 
 def test_the_same_seed_asks_the_same_and_another_seed_something_else() -> None:

@@ -19,6 +19,7 @@ from stvg_lightning.data.questions import (
     QuestionSettings,
     Source,
     Thing,
+    left_out_by_limits,
     questions_of,
     truth_of_question,
 )
@@ -30,6 +31,7 @@ from stvg_lightning.tubes.sample import Truth
 
 Tracks = Literal["vidor", "mot", "kitti", "scannet"]
 NO_QUESTION = "nothing clear can be asked"
+LIMITED = "questions left out whose graph would be too large (most_things, most_frames)"
 NO_THINGS = "nothing is annotated in the video's frames"
 LEFT_OUT = "lines that are no things: left out"
 OUTSIDE = "boxes after the video's end, or less than half in the picture: left out"
@@ -66,7 +68,7 @@ def read(
     Converted: tracks to questions, the same ones for the same seed, labelled `kind`. Names that several things bear at
     the time are counted but not asked about. Boxes are cut off at the picture's edge. Left out, and counted: what is no
     thing, boxes less than half in the picture; a thing that is in it by so little is not asked for presence, order or
-    count.
+    count. Questions that the limits of graphs leave out are counted too.
     Dropped: missing videos, and those about which nothing clear can be asked.
 
     Args:
@@ -135,8 +137,13 @@ def _samples(
         try:
             source, film = convert(name, file)
             questions = list(questions_of(source, settings))
-            if not source.seen or not questions:
-                raise Dropped(NO_QUESTION if source.seen else NO_THINGS, name)
+            limited = ", ".join(f"{count} of {kind}" for kind, count in left_out_by_limits(source, settings).items())
+            if not source.seen:
+                raise Dropped(NO_THINGS, name)
+            if not questions:
+                raise Dropped(LIMITED if limited else NO_QUESTION, limited or name)
+            if limited:
+                report.changed(LIMITED, str(file), limited)
         except Dropped as drop:
             report.dropped(drop.reason, str(file), drop.detail)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,9 @@ KINDS: Mapping[str, Maker] = {
 
 TRIES = 20
 """Drawings of times and things for each question, before a source is known to have no more of a kind."""
+
+MOST_THINGS, MOST_FRAMES = 200, 4
+"""What `most_things` and `most_frames` may be at the most."""
 
 BALANCED = ("motion",)
 COMMON_SHARE = 0.2
@@ -63,8 +67,14 @@ class QuestionSettings:
             raise ValueError(f"kinds is empty: choose from {', '.join(KINDS)}")
         for kind in self.kinds:
             check_choice("kind", kind, KINDS)
-        for name, least, most in (("per_kind", 1, 1000), ("most_things", 1, 200), ("most_frames", 1, 4),
-                                  ("decimals", 0, 2), ("seed", 0, 2**32)):  # fmt: skip
+        ranges = {
+            "per_kind": (1, 1000),
+            "most_things": (1, MOST_THINGS),
+            "most_frames": (1, MOST_FRAMES),
+            "decimals": (0, 2),
+            "seed": (0, 2**32),
+        }
+        for name, (least, most) in ranges.items():
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} {getattr(self, name)} must lie in {least} to {most}")
 
@@ -96,3 +106,10 @@ def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()
             yield replace(question, graph=graph)
             if len(asked) == settings.per_kind:
                 break
+
+
+def left_out_by_limits(source: Source, settings: QuestionSettings) -> dict[str, int]:
+    """How many questions of each kind `most_things` and `most_frames` leave out, of those that could be asked."""
+    widest = replace(settings, most_things=MOST_THINGS, most_frames=MOST_FRAMES)
+    could, can = (Counter(q.kind for q in questions_of(source, each)) for each in (widest, settings))
+    return dict(could - can)

@@ -15,7 +15,7 @@ from stvg_lightning.data.annotations import Report, VideoFolder
 from stvg_lightning.data.annotations.kitti import read_kitti_tracks
 from stvg_lightning.data.annotations.mot import mot_rate, read_mot_tracks
 from stvg_lightning.data.annotations.scannet import read_room
-from stvg_lightning.data.annotations.str_questions import CUT, NO_QUESTION, OUTSIDE, read
+from stvg_lightning.data.annotations.str_questions import CUT, LIMITED, NO_QUESTION, OUTSIDE, read
 from stvg_lightning.data.annotations.videos import NO_VIDEO
 from stvg_lightning.data.annotations.vidor import read_trajectories
 from stvg_lightning.data.questions import KINDS, QuestionSettings
@@ -37,10 +37,15 @@ def pictures(folder: Path, num_frames: int = 20, width: int = 64, height: int = 
 
 
 def samples(
-    annotations: Path, videos: Path, per_kind: int = 1, kinds: tuple[str, ...] = tuple(KINDS), **keys: Any
+    annotations: Path,
+    videos: Path,
+    per_kind: int = 1,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    most_things: int = 10,
+    **keys: Any,
 ) -> tuple[list[Sample], Report]:
     report = Report()
-    keys["questions"] = QuestionSettings(kinds, per_kind)
+    keys["questions"] = QuestionSettings(kinds, per_kind, most_things)
     videos.mkdir(exist_ok=True)
     found = list(read(annotations, VideoFolder(videos), report, **keys))
     for sample in found:  # all of them are what shards can hold
@@ -319,6 +324,13 @@ def test_what_is_missing_is_dropped_and_what_is_broken_refused(tmp_path: Path) -
     assert found == [] and report.num_dropped() == 1
     found, report = samples(vidor(tmp_path), tmp_path / "videos", kinds=("displacement",))
     assert found == [] and report.num_dropped(NO_QUESTION) == 1
+    found, report = samples(vidor(tmp_path), tmp_path / "videos", kinds=("relative_direction",), most_things=1)
+    assert found == [] and report.num_dropped(LIMITED) == 1
+    found, report = samples(
+        vidor(tmp_path), tmp_path / "videos", kinds=("relative_direction", "localisation"), most_things=1
+    )
+    assert len(found) == 1 and report.num_dropped() == 0
+    assert "1 of relative_direction" in report.changes[LIMITED].examples[0]
     with pytest.raises(ValueError, match=r"77\.json: object 2 has boxes and no name"):
         samples(vidor(tmp_path, **{"subject/objects": [{"tid": 0, "category": "dog"}]}), tmp_path / "videos")
     with pytest.raises(ValueError, match=r"77\.json: frame_count is 0"):
