@@ -2,7 +2,8 @@
 
 Video-STR (arXiv 2510.10976) lets a model write where things are before it answers; it prints no format, and the one
 here is ours (`tubes/scene_graph.py`), with positions on a grid of ten by ten as SpaceR's map has them. The answer is a
-letter, a number, a time `[start, end]`, or boxes `[{"t": seconds, "box": [x1, y1, x2, y2]}, ...]`, as JSON lists.
+letter, a number, a time `[start, end]`, or boxes `[{"t": seconds, "box": [x1, y1, x2, y2]}, ...]`, as JSON lists; where
+the graph is in lines, boxes are too, `seconds. [x1, y1, x2, y2]`, as STVG-o1 writes its own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from stvg_lightning.tubes.scene_graph import SceneGraph, read_scene_graph, scene
 
 _NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _LINE = re.compile(rf"{_NUMBER}\s{{0,9}}:(.*)", re.ASCII)
+_BOX_LINE = re.compile(rf"{_NUMBER}\. \[{_NUMBER}, {_NUMBER}, {_NUMBER}, {_NUMBER}\]", re.ASCII)
 _NODE = re.compile(rf"([^\s,\[\]][^,\[\]]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
 
 TASKS = ("choice", "numeric", "temporal", "spatial")
@@ -35,7 +37,8 @@ LONGEST_GRAPH = 200_000
 
 LARGEST_FRAME = 10**9
 Form = Literal["full", "nodes", "lines"]
-"""`full`: JSON of nodes and edges. `nodes`: the same without edges. `lines`: nodes in few tokens, a line a time."""
+"""`full`: JSON of nodes and edges. `nodes`: the same without edges. `lines`: nodes in few tokens, a line a time, and
+boxes that are asked for likewise."""
 
 NODES = '{"frames": [{"t": seconds, "nodes": [{"name": kind, "id": number, "pos": [x, y]}, ...]'
 EDGES = ', "edges": [{"a": id, "b": id, "dist": distance, "angle": degrees}, ...]'
@@ -44,6 +47,8 @@ SCHEMAS = {
     "nodes": f"{NODES}}}, ...]}}",
     "lines": "one line for each time, seconds: kind [x, y], kind [x, y], ...",
 }
+BOXES = '[{"t": seconds, "box": [x, y, x, y]}, ...]'
+BOX_LINES = "one line for each time, seconds. [x, y, x, y]"
 WANTED = {
     "choice": "Answer with the letter alone.",
     "numeric": "Answer with a number alone.",
@@ -88,9 +93,9 @@ class GraphAnswers:
         graph = _graph_of(truth)
         if graph is not None:
             lines += [plane_words(truth.graph, self.form == "full"), wanted_words(truth, graph)]
+        boxes = BOX_LINES if self.form == "lines" else f"{BOXES}, one box for each time that is asked about"
         wanted = WANTED.get(truth.task) or (
-            'Answer with [{"t": seconds, "box": [x, y, x, y]}, ...], one box for each time that is asked about, '
-            f"corners in {words_of(self.coordinates, _frames_of(truth, view))}."
+            f"Answer with {boxes}, corners in {words_of(self.coordinates, _frames_of(truth, view))}."
         )
         return "\n".join([*filter(None, lines), f"Then answer inside <answer></answer>. {wanted}"])
 
@@ -140,6 +145,9 @@ class GraphAnswers:
         elif content.lstrip().startswith("["):
             span, boxes, found = self._read_list(content, view)
             problems.extend(found)
+        elif self.form == "lines" and "[" in content:
+            boxes, found = self._read_boxes(_box_lines(content), view)
+            problems.extend(found)
         elif chosen_letter(content) is None and stated_number(content) is None:
             problems.append(f"neither a letter nor a number: {content[:40]!r}")
         return Answer(
@@ -170,7 +178,7 @@ class GraphAnswers:
             }
             for frame, box in sorted(truth.boxes_xyxy.items())
         ]
-        return json.dumps(boxes)
+        return "\n".join(f"{box['t']}. {box['box']}" for box in boxes) if self.form == "lines" else json.dumps(boxes)
 
     def _read_list(self, content: str, view: View | None) -> tuple[Span | None, dict[int, Box] | None, tuple[str, ...]]:
         """A time or boxes, and what could not be read."""
@@ -180,16 +188,20 @@ class GraphAnswers:
             return None, None, (f"the answer is no JSON list: {error}",)
         if len(value) == 2 and all(is_number(item) for item in value):
             return (float(value[0]), float(value[1])), None, ()
+        return None, *self._read_boxes(value, view)
+
+    def _read_boxes(self, items: Sequence[Any], view: View | None) -> tuple[dict[int, Box] | None, tuple[str, ...]]:
+        """Boxes of records `{"t", "box"}`, and what could not be read."""
         if view is None or view.frames is None:
-            return None, None, ("boxes cannot be read without the frames that were shown",)
+            return None, ("boxes cannot be read without the frames that were shown",)
         boxes, problems = dict[int, Box](), list[str]()
-        for item in value:
+        for item in items:
             frame_and_box = self._box_of(item, view.frames)
             if frame_and_box is None:
-                problems.append(f"a box needs t, and box [x, y, x, y] with an area: {repr(item)[:60]}")
+                problems.append(f"a box needs a time, and [x, y, x, y] with an area: {repr(item)[:60]}")
             else:
                 boxes.setdefault(*frame_and_box)
-        return None, boxes or None, tuple(problems)
+        return boxes or None, tuple(problems)
 
     def _box_of(self, item: Any, frames: Frames) -> tuple[int, Box] | None:
         corners = item.get("box") if isinstance(item, dict) else None
@@ -251,6 +263,16 @@ def _read_lines(written: str) -> tuple[SceneGraph, tuple[str, ...]]:
         frames.append({"t": float(found[1]), "nodes": nodes})
     graph, more = read_scene_graph({"frames": frames})
     return graph, (*problems, *more)
+
+
+def _box_lines(content: str) -> list[Any]:
+    """A record `{"t", "box"}` of each line; a line that is none stays as it is, for the problems."""
+    records = list[Any]()
+    for line in filter(None, map(str.strip, content[:LONGEST_GRAPH].splitlines())):
+        found = _BOX_LINE.fullmatch(line)
+        numbers = [float(number) for number in found.groups()] if found else []
+        records.append({"t": numbers[0], "box": numbers[1:]} if numbers else line)
+    return records
 
 
 def _json_of(content: str) -> Sequence[Any]:

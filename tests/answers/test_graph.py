@@ -142,13 +142,13 @@ def test_boxes_are_read_back_in_any_coordinates(coordinates: Any) -> None:
         ("[" * 50_000, "the answer is no JSON list"),
         ("[" + "1," * 150_000, "more than 200000 are not read"),
         ("[NaN, 2]", "the answer is no JSON list"),
-        ("[1, 2, 3]", "a box needs t, and box [x, y, x, y] with an area: 3"),
-        ('[{"t": 1}]', "a box needs t"),
-        ('[{"t": 1, "box": [1, 2, 3]}]', "a box needs t"),
-        ('[{"t": 1, "box": [3, 2, 1, 4]}]', "a box needs t"),
-        ('[{"t": -1, "box": [1, 2, 3, 4]}]', "a box needs t"),
-        ('[{"t": 1e300, "box": [1, 2, 3, 4]}]', "a box needs t"),
-        ('[{"t": true, "box": [1, 2, 3, 4]}]', "a box needs t"),
+        ("[1, 2, 3]", "a box needs a time, and [x, y, x, y] with an area: 3"),
+        ('[{"t": 1}]', "a box needs a time"),
+        ('[{"t": 1, "box": [1, 2, 3]}]', "a box needs a time"),
+        ('[{"t": 1, "box": [3, 2, 1, 4]}]', "a box needs a time"),
+        ('[{"t": -1, "box": [1, 2, 3, 4]}]', "a box needs a time"),
+        ('[{"t": 1e300, "box": [1, 2, 3, 4]}]', "a box needs a time"),
+        ('[{"t": true, "box": [1, 2, 3, 4]}]', "a box needs a time"),
         ("elsewhere", "neither a letter nor a number"),
     ],
 )
@@ -156,6 +156,21 @@ def test_lists_that_are_wrong_are_told_and_never_raised(written: str, problem: s
     answer = GraphAnswers().read(f"<think><graph>{{}}</graph></think><answer>{written}</answer>", VIEW)
     assert problem in answer.problems[-1] and answer.boxes_xyxy is None and answer.span_seconds is None
     assert score_answer(answer, PLACE)["unreadable"] and answer_by_kind([answer], PLACE, RewardContext()) == [0.0]
+
+
+def test_in_lines_boxes_are_lines_too() -> None:
+    language = GraphAnswers(form="lines")
+    text = language.write(PLACE, "", VIEW)
+    assert text.endswith("<answer>0.5. [5, 10, 15, 20]\n1. [10, 10, 20, 20]</answer>")
+    asked = language.instruction(PLACE, VIEW)
+    assert "Answer with one line for each time, seconds. [x, y, x, y], corners in pixels" in asked
+    answer = language.read(text, VIEW)
+    assert answer.boxes_xyxy == PLACE.boxes_xyxy and answer.well_formed
+    assert not answer.problems
+    broken = language.read("<answer>0.5. [5, 10, 15, 20]\n1. [10, 10, 20]\n1.0. [20, 10, 10, 20]</answer>", VIEW)
+    assert broken.boxes_xyxy == {5: PLACE.boxes_xyxy[5]}
+    assert [problem for problem in broken.problems if "a box needs a time" in problem] == list(broken.problems[-2:])
+    assert GraphAnswers().read(text, VIEW).boxes_xyxy is None
 
 
 def test_of_two_boxes_at_a_time_the_first_counts() -> None:

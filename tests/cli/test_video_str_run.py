@@ -19,7 +19,10 @@ runs: {runs}
 model: {{name: {model}}}
 video: {{fps: 2.0, min_frame_pixels: 1024, max_frame_pixels: 1024}}
 stages:
-  shards: {{splits: {{cold_start: 8, train: 8, test: 8}}, questions: {{kinds: [{kinds}], most_frames: 3}}}}
+  shards:
+    splits: {{cold_start: 8, train: 8, test: 8}}
+    world: {{min_things: 2, max_things: 2}}
+    questions: {{kinds: [{kinds}], most_things: 2, most_frames: 3}}
   sft: {{settings: {{max_steps: 2}}, loading: {{batch_size: 4, num_workers: 0}}}}
   grpo:
     settings: {{max_rollouts: 4, group_size: 2}}
