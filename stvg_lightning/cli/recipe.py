@@ -142,7 +142,8 @@ def _of_answer(by_answer: Any, answer: Any, path: Path) -> Mapping[str, Any]:
         raise RecipeError(f"{path}: {BY_ANSWER}: what to change is expected for each answer")
     for name in by_answer:
         import_path(str(name), f"{path}: {BY_ANSWER}")  # a misspelt one would never count
-    return by_answer.get(answer.get(USE) if isinstance(answer, Mapping) else answer, {})
+    used = answer.get(USE) if isinstance(answer, Mapping) else answer
+    return by_answer.get(used, {}) if isinstance(used, str) else {}
 
 
 def _where_present(overlay: Any, beneath: Any) -> Any:

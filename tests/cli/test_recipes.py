@@ -116,6 +116,7 @@ def test_what_depends_on_the_answer_lies_over_the_rest(tmp_path: Path) -> None:
         ("stvg_lightning.answers.id_span", 2),
         ("{use: stvg_lightning.answers.BoxChain, think: true}", 3),
         ("stvg_lightning.answers.timesteps", 1),
+        ("[1, 2]", 1),
     ):
         values = load_values([write(tmp_path, "base.yaml", f"answer: {answer}\nseed: 0\n"), over])
         assert values["seed"] == seed and values["runs"] == "all" and values.keys() == {"answer", "seed", "runs"}
