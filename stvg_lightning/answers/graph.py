@@ -3,7 +3,7 @@
 Video-STR (arXiv 2510.10976) lets a model write where things are before it answers; it prints no format, and the one
 here is ours (`tubes/scene_graph.py`), with positions on a grid of ten by ten as SpaceR's map has them. The answer is a
 letter, a number, a time `[start, end]`, or boxes `[{"t": seconds, "box": [x1, y1, x2, y2]}, ...]`, as JSON lists; where
-the graph is in lines, boxes are too, `seconds. [x1, y1, x2, y2]`, as STVG-o1 writes its own.
+the graph is in lines, boxes are too, `seconds. [x1, y1, x2, y2]`, one to a line.
 """
 
 from __future__ import annotations

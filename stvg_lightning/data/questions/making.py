@@ -109,7 +109,10 @@ def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()
 
 
 def left_out_by_limits(source: Source, settings: QuestionSettings) -> dict[str, int]:
-    """How many questions of each kind `most_things` and `most_frames` leave out, of those that could be asked."""
+    """How many of the `per_kind` questions of each kind stay unasked for `most_things` and `most_frames` alone.
+
+    A question that another takes the place of is not counted.
+    """
     widest = replace(settings, most_things=MOST_THINGS, most_frames=MOST_FRAMES)
     could, can = (Counter(q.kind for q in questions_of(source, each)) for each in (widest, settings))
     return dict(could - can)
