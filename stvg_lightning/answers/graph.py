@@ -3,7 +3,8 @@
 Video-STR (arXiv 2510.10976) lets a model write where things are before it answers; it prints no format, and the one
 here is ours (`tubes/scene_graph.py`), with positions on a grid of ten by ten as SpaceR's map has them. The answer is a
 letter, a number, a time `[start, end]`, or boxes `[{"t": seconds, "box": [x1, y1, x2, y2]}, ...]`, as JSON lists; where
-the graph is in lines, boxes are too, `seconds. [x1, y1, x2, y2]`, one to a line.
+the graph is in lines, boxes are too, `seconds. [x1, y1, x2, y2]`, one to a line; a JSON
+list is read there too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from stvg_lightning.tubes.scene_graph import SceneGraph, read_scene_graph, scene
 
 _NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _LINE = re.compile(rf"{_NUMBER}\s{{0,9}}:(.*)", re.ASCII)
-_BOX_LINE = re.compile(rf"{_NUMBER}\. \[{_NUMBER}, {_NUMBER}, {_NUMBER}, {_NUMBER}\]", re.ASCII)
+_TIMED_BOX = re.compile(
+    rf"{_NUMBER} ?[.:] ?\[ ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?, ?{_NUMBER} ?\][ ,;]*", re.ASCII
+)
 _NODE = re.compile(rf"([^\s,\[\]][^,\[\]]{{0,98}}?) \[{_NUMBER}, {_NUMBER}\]", re.ASCII)
 
 TASKS = ("choice", "numeric", "temporal", "spatial")
@@ -145,8 +148,8 @@ class GraphAnswers:
         elif content.lstrip().startswith("["):
             span, boxes, found = self._read_list(content, view)
             problems.extend(found)
-        elif self.form == "lines" and "[" in content:
-            boxes, found = self._read_boxes(_box_lines(content), view)
+        elif self.form == "lines" and _TIMED_BOX.search(content):
+            boxes, found = self._read_boxes(_timed_boxes(content), view)
             problems.extend(found)
         elif chosen_letter(content) is None and stated_number(content) is None:
             problems.append(f"neither a letter nor a number: {content[:40]!r}")
@@ -265,14 +268,13 @@ def _read_lines(written: str) -> tuple[SceneGraph, tuple[str, ...]]:
     return graph, (*problems, *more)
 
 
-def _box_lines(content: str) -> list[Any]:
-    """A record `{"t", "box"}` of each line; a line that is none stays as it is, for the problems."""
+def _timed_boxes(content: str) -> list[Any]:
+    """A record `{"t", "box"}` of each box, in lines or in a row; what is left between them comes last, as it is."""
     records = list[Any]()
-    for line in filter(None, map(str.strip, content[:LONGEST_GRAPH].splitlines())):
-        found = _BOX_LINE.fullmatch(line)
-        numbers = [float(number) for number in found.groups()] if found else []
-        records.append({"t": numbers[0], "box": numbers[1:]} if numbers else line)
-    return records
+    for found in _TIMED_BOX.finditer(content):
+        seconds, *corners = map(float, found.groups())
+        records.append({"t": seconds, "box": corners})
+    return [*records, *filter(None, map(str.strip, _TIMED_BOX.sub("", content).splitlines()))]
 
 
 def _json_of(content: str) -> Sequence[Any]:

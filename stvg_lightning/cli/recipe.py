@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -100,7 +100,7 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
     """Read a recipe, its overlays, and `key=value` overrides into one plain mapping.
 
     A stage that an overlay sets to null is left out; `key?` in an overlay counts only where the recipe has that key,
-    and of what stands under `by_answer` only what stands there for the recipe's answer.
+    and of what stands under an overlay's `by_answer` only what stands there for the answer of the files up to it.
 
     Raises:
         FileNotFoundError: a file is not there.
@@ -117,9 +117,9 @@ def load_values(paths: Sequence[Path], overrides: Sequence[str] = ()) -> dict[st
         if not OmegaConf.is_dict(loaded):
             raise RecipeError(f"{path}: a recipe is a mapping of keys to values")
         overlay = dict(OmegaConf.to_container(loaded))
-        by_answer = overlay.pop(BY_ANSWER, {})
-        for part in (overlay, _of_answer(by_answer, OmegaConf.to_container(merged).get("answer"), path)):
-            merged = OmegaConf.merge(merged, _where_present(part, OmegaConf.to_container(merged)))
+        by_answer = overlay.pop(BY_ANSWER, {}) if merged else {}  # in a recipe of its own it is a key like any other
+        merged = _laid_over(merged, overlay)
+        merged = _laid_over(merged, _of_answer(by_answer, OmegaConf.to_container(merged).get("answer"), path))
     for override in overrides:
         if "=" not in override:
             raise RecipeError(f"override {override!r} is no key=value")
@@ -140,10 +140,25 @@ def _of_answer(by_answer: Any, answer: Any, path: Path) -> Mapping[str, Any]:
     """What an overlay changes for the answer of the recipe beneath, `answer` being a path or keys with `use`."""
     if not isinstance(by_answer, Mapping) or not all(isinstance(part, Mapping) for part in by_answer.values()):
         raise RecipeError(f"{path}: {BY_ANSWER}: what to change is expected for each answer")
-    for name in by_answer:
-        import_path(str(name), f"{path}: {BY_ANSWER}")  # a misspelt one would never count
     used = answer.get(USE) if isinstance(answer, Mapping) else answer
-    return by_answer.get(used, {}) if isinstance(used, str) else {}
+    if not by_answer or not isinstance(used, str):
+        return {}
+    named = [name for name in by_answer if _names_the_same(str(name), used, f"{path}: {BY_ANSWER}")]
+    if len(named) > 1:
+        raise RecipeError(f"{path}: {BY_ANSWER}: {' and '.join(named)} are the same answer")
+    return by_answer[named[0]] if named else {}
+
+
+def _names_the_same(name: str, used: str, where: str) -> bool:
+    """Whether an answer's path names what another does, however it is spelt."""
+    bind(AnswerLanguage, name, where)  # a misspelt one, or what is no answer, would never count
+    return name == used or import_path(name, where) is import_path(used, "recipe.answer")
+
+
+def _laid_over(beneath: DictConfig, overlay: Mapping[str, Any]) -> DictConfig:
+    merged = OmegaConf.merge(beneath, _where_present(overlay, OmegaConf.to_container(beneath)))
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _where_present(overlay: Any, beneath: Any) -> Any:

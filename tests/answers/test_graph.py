@@ -170,6 +170,17 @@ def test_in_lines_boxes_are_lines_too() -> None:
     broken = language.read("<answer>0.5. [5, 10, 15, 20]\n1. [10, 10, 20]\n1.0. [20, 10, 10, 20]</answer>", VIEW)
     assert broken.boxes_xyxy == {5: PLACE.boxes_xyxy[5]}
     assert [problem for problem in broken.problems if "a box needs a time" in problem] == list(broken.problems[-2:])
+    for row in (
+        "0.5. [5, 10, 15, 20], 1. [10, 10, 20, 20]",
+        "0.5: [5,10,15,20]; 1: [10,10,20,20]",
+        "0.5. [5.0, 10, 15, 20],\n1. [10, 10, 20, 20],",
+    ):
+        found = language.read(f"<answer>{row}</answer>", VIEW)
+        assert found.boxes_xyxy == PLACE.boxes_xyxy and not any("a box" in problem for problem in found.problems)
+    listed = language.read(GraphAnswers().write(PLACE, "", VIEW), VIEW)
+    assert listed.boxes_xyxy == PLACE.boxes_xyxy
+    for other in ("(B) [see graph]", "3 [metres]"):
+        assert not any("box" in problem for problem in language.read(f"<answer>{other}</answer>", VIEW).problems)
     assert GraphAnswers().read(text, VIEW).boxes_xyxy is None
 
 

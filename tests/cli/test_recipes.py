@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from stvg_lightning.answers import GraphAnswers, id_span
+from stvg_lightning.answers import BoxChain, GraphAnswers, id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
 from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, with_base
 from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning, SyntheticShards
@@ -22,7 +22,9 @@ from stvg_lightning.rewards import GraphEdges, GraphNodes
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-FULL_SIZE = [recipe for recipe in RECIPES if recipe.stem.startswith(("stvg_r1", "stvg_o1", "sarl_stg", "video_str"))]
+FULL_SIZE = [
+    recipe for recipe in RECIPES if recipe.stem.startswith(("stvg_r1", "stvg_o1", "sarl_stg", "tvg_r1", "video_str"))
+]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
 SHARDS = ROOT / "data_shards" / "synthetic"
 
@@ -38,7 +40,8 @@ def test_every_recipe_binds(recipe: Path, stvg: Any) -> None:
 def test_with_tiny_on_top_nothing_of_full_size_is_left(recipe: Path) -> None:
     values = load_values([*with_base([recipe]), ROOT / "recipes" / "tiny.yaml"])
     bound = bind_recipe(values)
-    assert bound.model.name in ("tiny", "tiny_boxes")
+    writes_places = isinstance(bound.answer, BoxChain | GraphAnswers)
+    assert bound.model.name == ("tiny_boxes" if writes_places else "tiny")
     assert bound.spatial is None or bound.spatial.name == "tiny"
     for name, stage in bound.stages.items():
         assert getattr(stage, "shards", "run/").startswith("run/"), name
@@ -116,17 +119,37 @@ def test_what_depends_on_the_answer_lies_over_the_rest(tmp_path: Path) -> None:
         ("stvg_lightning.answers.id_span", 2),
         ("{use: stvg_lightning.answers.BoxChain, think: true}", 3),
         ("stvg_lightning.answers.timesteps", 1),
+        ("stvg_lightning.answers.box_chain.BoxChain", 3),  # spelt another way
         ("[1, 2]", 1),
     ):
         values = load_values([write(tmp_path, "base.yaml", f"answer: {answer}\nseed: 0\n"), over])
         assert values["seed"] == seed and values["runs"] == "all" and values.keys() == {"answer", "seed", "runs"}
-        assert seed != 3 or values["answer"] == {"use": "stvg_lightning.answers.BoxChain", "think": False}
+        assert seed != 3 or "use" not in answer or values["answer"]["think"] is False
+
+
+def test_an_overlay_that_sets_the_answer_counts_with_its_own(tmp_path: Path) -> None:
+    parts = "{stvg_lightning.answers.id_span: {seed: 2}, stvg_lightning.answers.timesteps: {seed: 3}}"
+    over = write(tmp_path, "over.yaml", f"answer: stvg_lightning.answers.timesteps\nby_answer: {parts}\n")
+    assert load_values([QUICKSTART, over])["seed"] == 3
+
+
+def test_a_recipe_alone_has_no_by_answer(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "recipe.yaml", QUICKSTART.read_text() + "\nby_answer: {}\n")
+    with pytest.raises(RecipeError, match="by_answer"):
+        bind_recipe(load_values([recipe]))
+
+
+def test_every_answer_that_tiny_tells_apart_is_some_recipes() -> None:
+    told = OmegaConf.load(ROOT / "recipes" / "tiny.yaml").by_answer
+    answers = [load_values(with_base([recipe]))["answer"] for recipe in FULL_SIZE]
+    assert set(told) <= {answer["use"] if isinstance(answer, dict) else answer for answer in answers}
 
 
 @pytest.mark.parametrize(
     ("by_answer", "told"),
     [
         ("{stvg_lightning.answers.BoxChian: {seed: 1}}", "has no 'BoxChian'.*BoxChain"),
+        ("{stvg_lightning.answers.View: {seed: 1}}", "stvg_lightning.answers.View is no answer language"),
         ("{stvg_lightning.answers.BoxChain: 3}", "by_answer: what to change is expected for each answer"),
         ("[1]", "by_answer: what to change is expected for each answer"),
     ],

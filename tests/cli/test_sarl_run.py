@@ -51,7 +51,7 @@ def run(recipe_files: tuple[Path, ...]) -> Path:
 
 def test_every_stage_leaves_what_the_next_one_needs(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    assert list(summary["models"]) == ["joint", "cold_start", "grpo"]
+    assert list(summary["models"]) == ["base", "joint", "cold_start", "grpo"]
     assert {"shards", "joint", "samples", "cold_start", "grpo", "evaluate", "report"} == set(summary["seconds"])
     spatial = run / "joint" / "model" / "spatial"
     for stage in ("joint", "cold_start", "grpo"):

@@ -21,7 +21,6 @@ from stvg_lightning.data.questions import (
     QuestionSettings,
     Source,
     Thing,
-    left_out_by_limits,
     questions_of,
     truth_of_question,
 )
@@ -261,14 +260,26 @@ def test_names_that_several_bear_are_counted() -> None:
     assert kinds_asked(source, most_things=2) == set()
 
 
-def test_what_the_limits_of_graphs_leave_out_is_counted() -> None:
+def kinds_limited(source: Source, settings: QuestionSettings) -> set[str]:
+    limited = set[str]()
+    assert list(questions_of(source, settings, limited)) == list(questions_of(source, settings))
+    return limited
+
+
+def test_kinds_that_the_limits_of_graphs_leave_questions_out_of_are_told() -> None:
     three = things_at(("a", 10, 10), ("a", 60, 20), ("a", 80, 80))
-    for most_things, left_out in ((2, {"counting": 1}), (3, {})):
-        settings = QuestionSettings(kinds=("counting",), most_things=most_things)
-        assert left_out_by_limits(three, settings) == left_out
-    moving = make_scene(3, WorldSettings(min_things=1, max_things=1))
-    one_moment = QuestionSettings(kinds=("motion", "displacement"), per_kind=2, most_frames=1)
-    assert left_out_by_limits(source_of(moving), one_moment) == {"motion": 2, "displacement": 2}
+    for most_things, limited in ((2, {"counting"}), (3, set())):
+        assert kinds_limited(three, QuestionSettings(("counting",), most_things=most_things)) == limited
+    moving = source_of(make_scene(3, WorldSettings(min_things=1, max_things=1)))
+    kinds = ("motion", "displacement", "counting")
+    assert kinds_limited(moving, QuestionSettings(kinds, most_frames=1)) == {"motion", "displacement"}
+
+
+def test_a_kind_is_told_though_another_question_took_the_place() -> None:
+    source = things_at(("a", 10, 10), ("a", 60, 20), ("a", 80, 80), ("b", 30, 70))
+    settings = QuestionSettings(("counting",), per_kind=2, most_things=2)
+    assert {question.answer for question in questions_of(source, settings)} == {1.0}
+    assert kinds_limited(source, settings) == {"counting"}
 
 
 def test_the_same_seed_asks_the_same_and_another_seed_something_else() -> None:

@@ -19,7 +19,6 @@ from stvg_lightning.data.questions import (
     QuestionSettings,
     Source,
     Thing,
-    left_out_by_limits,
     questions_of,
     truth_of_question,
 )
@@ -31,7 +30,8 @@ from stvg_lightning.tubes.sample import Truth
 
 Tracks = Literal["vidor", "mot", "kitti", "scannet"]
 NO_QUESTION = "nothing clear can be asked"
-LIMITED = "questions left out whose graph would be too large (most_things, most_frames)"
+LIMITED = "videos of which questions were left out: their graphs would be too large (most_things, most_frames)"
+ALL_LIMITED = "all that can be asked has too large a graph (most_things, most_frames)"
 NO_THINGS = "nothing is annotated in the video's frames"
 LEFT_OUT = "lines that are no things: left out"
 OUTSIDE = "boxes after the video's end, or less than half in the picture: left out"
@@ -68,7 +68,8 @@ def read(
     Converted: tracks to questions, the same ones for the same seed, labelled `kind`. Names that several things bear at
     the time are counted but not asked about. Boxes are cut off at the picture's edge. Left out, and counted: what is no
     thing, boxes less than half in the picture; a thing that is in it by so little is not asked for presence, order or
-    count. Questions that the limits of graphs leave out are counted too.
+    count. Videos of which the limits of graphs leave
+    questions out are counted too, and which kinds stands with the examples.
     Dropped: missing videos, and those about which nothing clear can be asked.
 
     Args:
@@ -136,14 +137,15 @@ def _samples(
     for name, file in files.items():
         try:
             source, film = convert(name, file)
-            questions = list(questions_of(source, settings))
-            limited = ", ".join(f"{count} of {kind}" for kind, count in left_out_by_limits(source, settings).items())
+            limited = set[str]()
+            questions = list(questions_of(source, settings, limited))
+            told = ", ".join(sorted(limited))
             if not source.seen:
                 raise Dropped(NO_THINGS, name)
             if not questions:
-                raise Dropped(LIMITED if limited else NO_QUESTION, limited or name)
-            if limited:
-                report.changed(LIMITED, str(file), limited)
+                raise Dropped(ALL_LIMITED if told else NO_QUESTION, told or name)
+            if told:
+                report.changed(LIMITED, str(file), told)
         except Dropped as drop:
             report.dropped(drop.reason, str(file), drop.detail)
             continue

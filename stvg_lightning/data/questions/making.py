@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -79,11 +78,19 @@ class QuestionSettings:
                 raise ValueError(f"{name} {getattr(self, name)} must lie in {least} to {most}")
 
 
-def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()) -> Iterator[Question]:
+def questions_of(
+    source: Source, settings: QuestionSettings = QuestionSettings(), limited: set[str] | None = None
+) -> Iterator[Question]:
     """Distinct questions about a source, kind by kind, each with its graph.
 
     None is asked where the answer would not be clear: names that two things bear, directions between two words,
     distances and sizes that are nearly the same.
+
+    Args:
+        source: what is asked about.
+        settings: which questions.
+        limited: takes the kinds of which some question that was drawn has a graph that `most_things` or `most_frames`
+            does not allow, whether or not another took its place.
     """
     if not source.seen:
         return
@@ -93,26 +100,19 @@ def questions_of(source: Source, settings: QuestionSettings = QuestionSettings()
         takes_common = rng.random() < COMMON_SHARE
         for _ in range(TRIES * settings.per_kind):
             question = KINDS[kind](source, rng, settings.decimals)
-            if question is None or len(question.frames) > settings.most_frames:
+            if question is None:
                 continue
             first_line = question.query.partition("\n")[0]
             if first_line in asked or (kind in BALANCED and question.is_common != takes_common):
                 continue
-            graph = graph_of(source, question, settings.most_things, settings.decimals)
+            fits = len(question.frames) <= settings.most_frames
+            graph = graph_of(source, question, settings.most_things, settings.decimals) if fits else None
             if graph is None:
+                if limited is not None:
+                    limited.add(kind)
                 continue
             asked.add(first_line)
             takes_common = rng.random() < COMMON_SHARE
             yield replace(question, graph=graph)
             if len(asked) == settings.per_kind:
                 break
-
-
-def left_out_by_limits(source: Source, settings: QuestionSettings) -> dict[str, int]:
-    """How many of the `per_kind` questions of each kind stay unasked for `most_things` and `most_frames` alone.
-
-    A question that another takes the place of is not counted.
-    """
-    widest = replace(settings, most_things=MOST_THINGS, most_frames=MOST_FRAMES)
-    could, can = (Counter(q.kind for q in questions_of(source, each)) for each in (widest, settings))
-    return dict(could - can)
