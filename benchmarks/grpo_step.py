@@ -49,12 +49,15 @@ PROMPT_TOKENS = (500, 1500, 4000)
 
 def run_case(case: Case, python: str) -> dict[str, Any]:
     """A case in a process of its own."""
-    given = {field.name: getattr(case, field.name) for field in fields(case)}
-    only_update = given.pop("only_update")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    command = [python, __file__, *options, *(["--only-update"] if only_update else [])]
-    environment = dict(os.environ)
-    if only_update:  # what is freed goes back to the system at once, so that the peak is what is needed
+    options = []
+    for name, value in ((field.name, getattr(case, field.name)) for field in fields(case)):
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            options += [option] if value else []
+        elif value is not None:
+            options.append(f"{option}={value}")
+    command, environment = [python, __file__, *options], dict(os.environ)
+    if case.only_update:  # what is freed goes back to the system at once, so that the peak is what is needed
         environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -103,6 +106,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--scale", choices=tuple(SCALES), default="small")
     parser.add_argument("--decoding", choices=DECODINGS, default="auto", help="of the shared form (default: auto)")
+    parser.add_argument("--keep-activations", action="store_true", help="of the large model; else they are recomputed")
     parser.add_argument("--only-update", action="store_true", help="measure the update's memory alone")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that has TRL; by default this one")
     parser.add_argument("--json", action="store_true", help="print all figures instead of the table")

@@ -31,6 +31,7 @@ HOME_OF = {
     "peft": {"models"},
     "tokenizers": {"models"},
     "safetensors": {"models"},
+    "triton": {"models"},
     "pycocotools": {"tubes"},
     "markupsafe": {"reports"},
     "pyarrow": {"data"},
@@ -119,7 +120,9 @@ def test_functions_and_files_are_short() -> None:
             if num_lines > LONGEST_FUNCTION_LINES:
                 long.append(f"{where}:{node.lineno} {node.name}: {num_lines} lines")
             arguments = [a for a in (*node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
-            if len(arguments) > MOST_PARAMETERS:
+            # Triton's kernels take sizes and strides one by one.
+            is_kernel = any("triton.jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+            if len(arguments) > MOST_PARAMETERS and not is_kernel:
                 long.append(f"{where}:{node.lineno} {node.name}: {len(arguments)} parameters")
     assert not long, "\n".join(long)
 

@@ -80,7 +80,7 @@ class Bench:
         network = build_network(case, tokenizer)
         encoder = PromptEncoder(build_processor(tokenizer), position_rule(network.config))
         self.adapted = add_adapter(wrap_model(network, encoder), Lora(rank=RANK))
-        if case.scale == "7b":
+        if case.scale == "7b" and not case.keep_activations:
             self.adapted.recompute_activations()
         self.examples = [example_of_noise(case, encoder, number) for number in range(case.num_prompts)]
         self.batch = make_batch(self.examples, tokenizer).to(case.device)

@@ -91,7 +91,7 @@ def settings_of(case: Case, network: PreTrainedModel, folder: str) -> Any:
         output_dir=folder,
         use_cpu=case.device == "cpu",
         bf16=case.device == "cuda",
-        gradient_checkpointing=case.scale == "7b",
+        gradient_checkpointing=case.scale == "7b" and not case.keep_activations,
         report_to="none",
         save_strategy="no",
         per_device_train_batch_size=case.group_size,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +22,9 @@ MAX_FRAMES_APART = 1
 
 LARGEST_RATE_DIFFERENCE = 0.02
 """As a share: files of varying rate state a mean, and 29.97 is often written as 30."""
+
+LENIENT: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Titles in old encodings are common in downloaded videos, and no reason to refuse one; PyAV 19 reads any."""
 
 
 class UnreadableVideo(ValueError):
@@ -361,12 +365,11 @@ def _upright_size(width: int, height: int, turns: int) -> tuple[int, int]:
 
 def open_video(video: bytes | Path) -> av.container.InputContainer:
     """A video, opened to be read; FileNotFoundError where the path does not exist."""
-    # Titles in old encodings are common in downloaded videos, and no reason to refuse one.
     if isinstance(video, bytes):
-        return av.open(io.BytesIO(video), "r", metadata_errors="replace")
+        return av.open(io.BytesIO(video), "r", **LENIENT)
     if not video.is_file():
         raise FileNotFoundError(f"there is no video at {video}")
-    return av.open(str(video), "r", metadata_errors="replace")
+    return av.open(str(video), "r", **LENIENT)
 
 
 def video_stream(container: av.container.InputContainer, video: bytes | Path) -> av.VideoStream:

@@ -23,6 +23,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from stvg_lightning.models.loading import BUNDLED, Dtype, VideoLanguageModel, load_encoder, load_model, wrap_model
+from stvg_lightning.models.lora_layers import make_lora_lean
 from stvg_lightning.tubes.choices import check_choice
 
 STAGE_ADAPTER = "default"
@@ -109,6 +110,7 @@ def add_adapter(model: VideoLanguageModel, settings: Lora) -> AdaptedModel:
         adapter = model.adapters
         adapter.add_adapter(STAGE_ADAPTER, config)
         _activate_all(adapter)
+    make_lora_lean(adapter)
     adapter.train()
     return AdaptedModel(wrap_model(adapter.get_base_model(), model.encoder), adapter, settings)
 
@@ -165,6 +167,7 @@ def load_trained(name: str, dtype: Dtype = "float32") -> VideoLanguageModel:
         adapters = model.adapters
         adapters.load_adapter(name, f"stage_{len(adapters.peft_config) + 1}")
     _drop_nothing(adapters)
+    make_lora_lean(adapters)
     adapters.base_model.set_adapter(_earlier(adapters), inference_mode=True)
     return wrap_model(adapters.get_base_model(), model.encoder, adapters)
 

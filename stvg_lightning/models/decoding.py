@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
-from stvg_lightning.models.fixed_prompts import LEAST_WRITTEN_TOKENS, FixedPrompts, FixedShape, bucket
+from stvg_lightning.models.fixed_prompts import FixedPrompts, FixedShape, bucket
 from stvg_lightning.models.group_forward import decode_step
 from stvg_lightning.tubes.choices import check_choice
 
@@ -173,11 +173,11 @@ class FixedDecoder:
 
     def read(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
         """Read one more token of every completion that is left."""
-        most = self.prompts.most_tokens
-        written_tokens = bucket(self.num_read + 1, most, LEAST_WRITTEN_TOKENS)
+        written_tokens = self.prompts.written_tokens(self.num_read + 1)
         self.prompts.shape = shape = replace(self.prompts.shape, written_tokens=written_tokens)
         self.token_ids.index_copy_(0, self.place_ids, token_ids)
-        self.prompts.own_bias[self.num_read] = 0.0
+        if not self.prompts.has_kernels:
+            self.prompts.own_bias[self.num_read] = 0.0
         used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
         # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
         is_worth_it = used == 2 and written_tokens - self.num_read >= LEAST_STEPS_AHEAD

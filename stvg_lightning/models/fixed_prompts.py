@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts, PlacesByPrompt, attend_one_token
+from stvg_lightning.models.fused_layers import has_triton
 from stvg_lightning.models.group_prompts import KeysAndValues
 from stvg_lightning.models.group_rows import RowLayout
 
@@ -83,6 +84,15 @@ class FixedPrompts:
     def most_tokens(self) -> int:
         return next(iter(self.own.values()))[0].shape[2]
 
+    @property
+    def has_kernels(self) -> bool:
+        """Attention by `decoding_kernels`, which themselves see how much is written: one shape does for all lengths."""
+        return self.bias.device.type == "cuda" and has_triton()
+
+    def written_tokens(self, needed: int) -> int:
+        """Of the smallest shape that has room for as many tokens of each completion as needed."""
+        return self.most_tokens if self.has_kernels else bucket(needed, self.most_tokens, LEAST_WRITTEN_TOKENS)
+
     def positions(self) -> Int[Tensor, "3 places"]:
         """Of the token that the next step reads."""
         return self.last_positions[:, : self.shape.num_places] + 1 + self.read
@@ -93,12 +103,19 @@ class FixedPrompts:
         """One new token of each place: (1, heads, places, channels)."""
         shape = self.shape
         own_keys, own_values = (table[: shape.num_places] for table in self.own[layer])
+        keys, values = (table[: shape.num_prompts] for table in self.prompts[layer])
+        if self.has_kernels:
+            from stvg_lightning.models.decoding_kernels import attend_one_token_at_all_places
+
+            query, key, value = (states.to(keys.dtype) for states in (query, key, value))
+            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+            prompt, own, bias = (keys, values), (own_keys, own_values), self.bias[: shape.num_prompts]
+            return attend_one_token_at_all_places(query, scale, prompt, own, (key, value), bias, self.read)
         for table, states in ((own_keys, key), (own_values, value)):
             table.index_copy_(2, self.read, states[0].transpose(0, 1)[:, :, None].to(table.dtype))
         own = own_keys[:, :, : shape.written_tokens], own_values[:, :, : shape.written_tokens]
-        keys, values = (table[: shape.num_prompts] for table in self.prompts[layer])
-        places = PlacesByPrompt(shape.num_prompts, shape.places_each)
         biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
+        places = PlacesByPrompt(shape.num_prompts, shape.places_each)
         return attend_one_token(query, scaling, (keys, values), own, places, biases)
 
     def move(self, prompts: Sequence[int], places: Sequence[int], shape: FixedShape, written: int) -> None:

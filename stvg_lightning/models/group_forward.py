@@ -186,7 +186,7 @@ def decode_step(
         What predicts each completion's next token.
     """
     layout = RowLayout((GroupSpan(0, 0, (1,) * len(token_ids)),), before=prompts)
-    mask = row_mask(layout, token_ids.device)
+    mask = row_mask(layout, token_ids.device, model.dtype)
     states = language_states(model, token_ids[None], positions[:, None], attention_mask=mask, row_layout=layout)
     return states[0]
 
@@ -199,7 +199,7 @@ def _read(
 ) -> Float[Tensor, "row_tokens width"]:
     """One pass over a row."""
     layout = RowLayout(row.layout.spans, row.layout.before, recorded)
-    mask = row_mask(layout, row.token_ids.device)
+    mask = row_mask(layout, row.token_ids.device, model.dtype)
     states = language_states(model, row.token_ids, row.position_ids, features, attention_mask=mask, row_layout=layout)
     return states[0]
 

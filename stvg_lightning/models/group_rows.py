@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from stvg_lightning.models.flash_attention import Segments
 from stvg_lightning.models.forward import Completions
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prefix_attention import completion_mask
@@ -76,6 +77,7 @@ class RowLayout:
     before: PromptsBefore | None = None
     recorded: dict[int, tuple[Tensor, Tensor]] | None = None
     _masks: dict[GroupSpan, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _segments: list[Segments] = field(default_factory=list, compare=False, repr=False)
 
     def mask_of(self, span: GroupSpan, device: torch.device) -> Bool[Tensor, "queries keys"] | None:
         """What a group's completions see of their prompt and themselves, made once for all layers of a pass.
@@ -87,6 +89,17 @@ class RowLayout:
         if span not in self._masks:
             self._masks[span] = completion_mask(span.prompt_tokens, span.completion_tokens, device)
         return self._masks[span]
+
+    def segments(self, device: torch.device) -> Segments:
+        """Prompts and completions one after the other, for FlashAttention; made once for all layers of a pass.
+
+        Where prompts were read before, completions alone.
+        """
+        if not self._segments:
+            prompts = [[] if self.before is not None else [span.prompt_tokens] for span in self.spans]
+            lengths = [[*prompt, *span.completion_tokens] for prompt, span in zip(prompts, self.spans, strict=True)]
+            self._segments.append(Segments.of([length for each in lengths for length in each], device))
+        return self._segments[0]
 
     @property
     def num_tokens(self) -> int:

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from stvg_lightning.models.families import FAMILIES, shows_frames_as_images
+from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.positions import PositionRule
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.row_attention import use_row_attention
@@ -144,9 +145,11 @@ def wrap_model(
 ) -> VideoLanguageModel:
     """A loaded or newly made network with its encoder.
 
-    Its tower is set to attend to all frames at once, its language model to rows of groups.
+    Its tower is set to attend to all frames at once, its language model to rows of groups; on a GPU its norms and
+    rotations are fused.
     """
     if not shows_frames_as_images(network.config):
         batch_vision_attention(network)
     use_row_attention(network)
+    fuse_layers(network)
     return VideoLanguageModel(network, encoder, adapters)

@@ -44,7 +44,8 @@ def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence
 def in_one_precision(*tensors: Tensor) -> list[Tensor]:
     """Queries, keys and values as torch itself casts them for its public attention under autocast."""
     kind = tensors[0].device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensors[0].dtype
+    is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if is_cast else tensors[0].dtype
     return [tensor.to(dtype) for tensor in tensors]
 
 

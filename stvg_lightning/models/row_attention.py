@@ -2,11 +2,12 @@
 
 What runs where, while a model learns:
 
-- a whole row on a GPU: FlexAttention, which skips the blocks that no query sees;
+- on an NVIDIA GPU in half precision: `flash_attention`, for whole rows and for parts of a group alike;
+- on one in float32: a whole row by FlexAttention, which skips the blocks that no query sees;
 - a whole row elsewhere: each group's prompt causally, without any mask, then its completions by `prefix_attention`: on
   the CPU as two unmasked parts, to their prompt and to themselves; on other devices under a mask over both;
-- a part of a group whose prompt was read before: the completions alone, by `prefix_attention`: on the CPU as two
-  unmasked parts, on a GPU and elsewhere under a mask over both.
+- a part of a group whose prompt was read before, elsewhere than in the first case: the completions alone, by
+  `prefix_attention`, likewise; on a GPU under the mask.
 
 While completions are written, `DecodingPrompts` or `FixedPrompts` attends.
 """
@@ -25,6 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from stvg_lightning.models.flash_attention import attend_segments, has_flash
 from stvg_lightning.models.group_rows import RowLayout
 from stvg_lightning.models.prefix_attention import attend_completions, in_one_precision
 
@@ -62,6 +64,8 @@ def row_attention(
         row_layout.recorded.setdefault(layer, (key, value))  # a pass that is computed again changes nothing
     if row_layout.before is not None:
         output = row_layout.before.attend(layer, query, key, value, scaling, row_layout)
+    elif has_flash(query.device, query.dtype):
+        output = attend_by_flash(query, key, value, scaling, row_layout)
     elif isinstance(attention_mask, BlockMask):
         given = in_one_precision(query, key, value)
         grouped = query.shape[1] != key.shape[1]
@@ -89,6 +93,14 @@ def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | 
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 
 
+def attend_by_flash(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout) -> Tensor:
+    """The same on an NVIDIA GPU, all groups at once."""
+    asked, keys, values = (each[0].transpose(0, 1) for each in in_one_precision(query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    prefixes = [(span.completions, span.prompt) for span in layout.spans if sum(span.completion_tokens)]
+    return attend_segments(asked, (keys, values), layout.segments(query.device), prefixes, scale).transpose(0, 1)[None]
+
+
 def blocks_of(layout: RowLayout, device: torch.device | str, compiled: bool = True) -> BlockMask:
     """Which blocks of a row attention has to look at, for FlexAttention."""
     groups, parts = (owner.to(device) for owner in layout.owners)
@@ -107,9 +119,12 @@ def blocks_of(layout: RowLayout, device: torch.device | str, compiled: bool = Tr
     )
 
 
-def row_mask(layout: RowLayout, device: torch.device) -> BlockMask | Tensor:
-    """What stands for a row's attention mask: its blocks on a GPU; elsewhere nothing that is looked at."""
-    if device.type == "cuda" and layout.before is None:
+def row_mask(layout: RowLayout, device: torch.device, dtype: torch.dtype) -> BlockMask | Tensor:
+    """What stands for a row's attention mask: its blocks for FlexAttention; elsewhere nothing that is looked at.
+
+    `dtype` is that of the model's weights.
+    """
+    if device.type == "cuda" and layout.before is None and not has_flash(device, dtype):
         return blocks_of(layout, device)
     # transformers makes no mask of its own where it is given one of four dimensions.
     return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)

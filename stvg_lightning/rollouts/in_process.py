@@ -11,10 +11,12 @@ from torch import Tensor
 
 from stvg_lightning.models.decoding import Decoder, decoder_of, decoding_of
 from stvg_lightning.models.decoding_prompts import prompts_in_tables
-from stvg_lightning.models.forward import VideoFeatures, evaluation_mode, next_token_log_probs
+from stvg_lightning.models.forward import VideoFeatures, evaluation_mode
 from stvg_lightning.models.group_forward import prefill
 from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.models.lora_siblings import adapters_held
 from stvg_lightning.models.prompts import PromptBatch
+from stvg_lightning.rollouts.choosing import Chooser, chooser_of
 from stvg_lightning.rollouts.cost import clock_seconds
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
@@ -70,11 +72,11 @@ class InProcessSampler:
     ) -> Rollouts:
         network = self.model.network
         device = prompts.input_ids.device
-        noise = _GroupNoise(prompt_seeds, group_size, device)
+        chooser = chooser_of(network, sampling.temperature, prompt_seeds, group_size, device)
         decoding = decoding_of(sampling.decoding, network)
         started = clock_seconds(device)
         # In training mode layers whose activations are recomputed refuse the cache.
-        with torch.no_grad(), evaluation_mode(network):
+        with torch.no_grad(), evaluation_mode(network), adapters_held(network):
             read = prefill(network, prompts, features, group_size)
             prefill_seconds = clock_seconds(device) - started
             last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
@@ -82,7 +84,7 @@ class InProcessSampler:
             most_tokens = sampling.max_new_tokens - 1
             decoder = decoder_of(decoding, network, read.prompts, last_positions, most_tokens, must_record)
             hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
-            token_ids, log_probs, finished = self._decode(hidden, decoder, sampling, noise)
+            token_ids, log_probs, finished = self._decode(hidden, decoder, chooser, sampling.max_new_tokens)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
         generate_seconds = clock_seconds(device) - started - prefill_seconds
         return replace(
@@ -90,27 +92,30 @@ class InProcessSampler:
         )
 
     def _decode(
-        self, hidden: Float[Tensor, "rows width"], decoder: Decoder, sampling: Sampling, noise: _GroupNoise
+        self, hidden: Float[Tensor, "rows width"], decoder: Decoder, chooser: Chooser, max_new_tokens: int
     ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
         """Token after token of every completion: their ids, their log-probabilities, and which have ended.
 
         A completion that has ended leaves the batch.
         """
-        network, num_rows = self.model.network, len(hidden)
-        shape = (num_rows, sampling.max_new_tokens)
+        num_rows = len(hidden)
+        shape = (num_rows, max_new_tokens)
         token_ids = torch.full(shape, self.model.pad_token_id, device=hidden.device)
         log_probs = torch.zeros(shape, device=hidden.device)
         writing = torch.arange(num_rows, device=hidden.device)
-        for step in range(sampling.max_new_tokens):
-            chosen, chosen_log_probs = _choose(network, hidden, sampling.temperature, noise, writing)
+        for step in range(max_new_tokens):
+            chosen, chosen_log_probs = chooser.choose(hidden, writing, step)
             token_ids[writing, step], log_probs[writing, step] = chosen, chosen_log_probs
             goes_on = ~is_end(chosen, self.model.end_token_ids)
-            writing = writing[goes_on]
-            if step + 1 == sampling.max_new_tokens or not len(writing):
+            # The only place where a GPU is waited for, at most steps with nothing that has ended.
+            all_go_on = bool(goes_on.all())
+            writing = writing if all_go_on else writing[goes_on]
+            if step + 1 == max_new_tokens or not len(writing):
                 break
-            if len(writing) < len(goes_on):
+            if not all_go_on:
                 decoder.keep(goes_on)
-            hidden = decoder.read(chosen[goes_on])
+                chosen = chosen[goes_on]
+            hidden = decoder.read(chosen)
         finished = torch.ones(num_rows, dtype=torch.bool, device=hidden.device).index_fill(0, writing, False)
         return token_ids[:, : step + 1], log_probs[:, : step + 1], finished
 
@@ -124,42 +129,3 @@ class InProcessSampler:
             tokenizer.decode(row[kept], skip_special_tokens=True) for row, kept in zip(token_ids, mask, strict=True)
         ]
         return Rollouts(token_ids, mask, log_probs * mask, texts, truncated, group_size)
-
-
-class _GroupNoise:
-    """Gumbel noise for one token of every row, each prompt's from a generator of its own."""
-
-    def __init__(self, prompt_seeds: Sequence[int], group_size: int, device: torch.device) -> None:
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in prompt_seeds]
-        self.group_size, self.device = group_size, device
-
-    def draw(self, vocabulary_size: int, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocabulary"]:
-        """Noise of some rows; a prompt's generator draws for its whole group as long as one of them is asked for."""
-        shape = (self.group_size, vocabulary_size)
-        uniform = []
-        for number, within in _within_groups(rows, self.group_size):
-            uniform.append(torch.rand(shape, generator=self.generators[number], device=self.device)[within])
-        exponential = -torch.log(torch.cat(uniform).clamp(min=1e-20))
-        return -torch.log(exponential.clamp(min=1e-20))
-
-
-def _within_groups(rows: Int[Tensor, " rows"], group_size: int) -> list[tuple[int, list[int]]]:
-    """Each group that has rows, and their places in it."""
-    found: dict[int, list[int]] = {}
-    for row in rows.tolist():
-        found.setdefault(row // group_size, []).append(row % group_size)
-    return list(found.items())
-
-
-def _choose(
-    network: torch.nn.Module,
-    hidden: Float[Tensor, "rows width"],
-    temperature: float,
-    noise: _GroupNoise,
-    rows: Int[Tensor, " rows"],
-) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """The next token of every row and its log-probability; Gumbel noise makes the maximum a sample."""
-    log_probs = next_token_log_probs(network, hidden, temperature or 1.0)
-    scores = log_probs + noise.draw(log_probs.shape[-1], rows) if temperature > 0 else log_probs
-    chosen = scores.argmax(dim=-1)
-    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]

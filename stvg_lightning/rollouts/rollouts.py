@@ -109,7 +109,10 @@ def joined(parts: Sequence[Rollouts], pad_token_id: int) -> Rollouts:
 
 def is_end(token_ids: Int[Tensor, "*shape"], end_token_ids: Sequence[int]) -> Bool[Tensor, "*shape"]:
     """Which tokens are one of those that end a completion."""
-    return torch.isin(token_ids, torch.tensor(end_token_ids, device=token_ids.device))
+    found = torch.zeros_like(token_ids, dtype=torch.bool)
+    for end in end_token_ids:  # one by one: a tensor of them would have to be brought to a GPU, which waits for it
+        found |= token_ids == end
+    return found
 
 
 def written_mask(token_ids: Int[Tensor, "rows tokens"], end_token_ids: Sequence[int]) -> Bool[Tensor, "rows tokens"]:

@@ -26,6 +26,7 @@ from stvg_lightning.data.video import (
     decode_frames,
     encode_mp4,
     encode_mp4_stream,
+    every_frame,
     probe_video,
     video_header,
 )
@@ -36,12 +37,13 @@ from tests.data.test_video import sound_only
 FPS, NUM_FRAMES = 5.0, 20
 
 
-def encoded(times: list[int], width: int = 64, height: int = 32, turned: int = 0) -> bytes:
+def encoded(times: list[int], width: int = 64, height: int = 32, turned: int = 0, title: str = "") -> bytes:
     """A video with a white corner at the top left of its pictures as they are stored, shown at times in ms."""
     picture = np.zeros((height, width, 3), dtype=np.uint8)
     picture[: height // 2, : width // 2] = 255
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
+        container.metadata["title"] = title
         stream = container.add_stream("libx264", rate=5)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
@@ -57,6 +59,12 @@ def encoded(times: list[int], width: int = 64, height: int = 32, turned: int = 0
 
 EVEN = [200 * index for index in range(NUM_FRAMES)]
 HALTING = [time + (1500 if place > 9 else 0) for place, time in enumerate(EVEN)]
+
+
+def test_a_title_in_an_old_encoding_is_no_reason_to_refuse_a_video() -> None:
+    video = encoded(EVEN, title="The cafe")
+    assert video.count(b"The cafe") == 1
+    assert len(list(every_frame(video.replace(b"The cafe", "The caf\xe9".encode("latin-1"))))) == NUM_FRAMES
 
 
 @pytest.mark.parametrize(

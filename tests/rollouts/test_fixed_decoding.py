@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from stvg_lightning.models import decoding, fixed_prompts
+from stvg_lightning.models import decoding, fixed_prompts, fused_layers, lora_siblings
 from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.decoding import FixedDecoder, decoding_of
 from stvg_lightning.models.fixed_prompts import FixedShape
@@ -32,8 +32,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 def decoders(monkeypatch: pytest.MonkeyPatch) -> list[FixedDecoder]:
     """Every decoder in fixed shapes that is made, written tokens counted by eights."""
     made: list[FixedDecoder] = []
-    for module in (decoding, fixed_prompts):
-        monkeypatch.setattr(module, "LEAST_WRITTEN_TOKENS", 8)
+    monkeypatch.setattr(fixed_prompts, "LEAST_WRITTEN_TOKENS", 8)
     monkeypatch.setattr(decoding, "LEAST_STEPS_AHEAD", 1)
     make = in_process.decoder_of
 
@@ -176,9 +175,13 @@ def test_shapes_are_few_and_shrink(
     ],
 )
 def test_a_step_neither_waits_nor_leaves_the_gpu(
-    model: VideoLanguageModel, dtype: torch.dtype, adapter_dtype: torch.dtype, is_cast: bool
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, model: VideoLanguageModel, dtype: torch.dtype, adapter_dtype: torch.dtype,
+    is_cast: bool,
+) -> None:  # fmt: skip
     """What a CUDA graph asks for, on a GPU that torch imagines: such operations alone, on its tensors alone."""
+    for module in (fixed_prompts, fused_layers):
+        monkeypatch.setattr(module, "has_triton", lambda: False)  # kernels want memory that is there
+    monkeypatch.setattr(lora_siblings, "MOST_ROWS_BESIDE", 0)  # and streams want a GPU
     adapted = add_adapter(copied(model), Lora(rank=4)).model
     assert step_on_an_imagined_gpu(adapted, dtype, adapter_dtype, is_cast) > 100
 

@@ -1,0 +1,18 @@
+"""Triton's kernels without a GPU: Triton decides whether it interprets when a kernel is defined, hence a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def interpreted(program: str) -> float:
+    """The number that the last statement of a program gives, with kernels interpreted."""
+    *before, last = program.split("; ")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-c", "; ".join([*before, f"print({last})"])]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)

@@ -1,0 +1,55 @@
+"""Fused norms against transformers' own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
+
+from stvg_lightning.models.fused_layers import fuse_layers
+from stvg_lightning.models.loading import VideoLanguageModel
+from tests.helpers import assert_close
+from tests.rollouts.recordings import autocast_on_an_imagined_gpu
+
+
+def fused(norm: torch.nn.Module) -> torch.nn.Module:
+    made = copy.deepcopy(norm)
+    fuse_layers(made)
+    return made
+
+
+def test_every_norm_of_a_language_model_is_fused(model: VideoLanguageModel) -> None:
+    norms = [part for part in model.network.model.language_model.modules() if hasattr(part, "variance_epsilon")]
+    assert norms and all(type(norm).__name__.endswith("FusedNorm") for norm in norms)
+
+
+def test_elsewhere_than_on_a_gpu_nothing_changes() -> None:
+    norm = Qwen2_5_VLRMSNorm(16)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(3, 16)
+    assert torch.equal(fused(norm)(x), norm(x)) and type(norm) is Qwen2_5_VLRMSNorm
+
+
+def test_autocast_leaves_half_precision_as_it_is() -> None:
+    norm = fused(Qwen2_5_VLRMSNorm(16))
+    with FakeTensorMode(), torch.device("cuda:0"), autocast_on_an_imagined_gpu(torch.bfloat16):
+        norm.weight = torch.nn.Parameter(torch.empty(16, dtype=torch.bfloat16))
+        assert norm(torch.empty(3, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+def test_on_a_gpu_values_and_gradients_are_those_of_float32() -> None:
+    norm = Qwen2_5_VLRMSNorm(256)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(30, 256).bfloat16()
+    found = []
+    for layer in (norm.to(torch.bfloat16).float(), fused(norm).to("cuda", torch.bfloat16)):
+        given = x.to(layer.weight).requires_grad_()
+        output = layer(given)
+        output.float().square().sum().backward()
+        found.append([each.detach().float().cpu() for each in (output, given.grad, layer.weight.grad)])
+    for one, other in zip(*found, strict=True):
+        assert_close(one / other.norm(), other / other.norm(), atol=1e-3)

@@ -1,0 +1,112 @@
+"""The next token of completions: as probable as the model says, and each group's noise its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
+from stvg_lightning.models.fused_layers import has_triton
+from stvg_lightning.models.loading import VideoLanguageModel
+from stvg_lightning.rollouts.choosing import TorchChooser, chooser_of
+from tests.helpers import assert_close
+from tests.models.interpreting import interpreted
+
+needs_triton = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+SIZE = 9000  # more than one stretch of the kernel, and the last one not full
+
+
+def by_kernel(logits: Tensor, temperature: float, rows: Tensor, seeds: Tensor, group_size: int, step: int) -> tuple:
+    from stvg_lightning.models.choosing_kernel import choose
+
+    bias = torch.zeros(logits.shape[1], device=logits.device)
+    bias[3] = float("-inf")
+    return choose(logits, bias, temperature, rows, seeds, group_size, step)
+
+
+def error_of_log_probs(device: str, dtype: torch.dtype, temperature: float) -> float:
+    """Of the chosen tokens, against torch's logarithm of softmax; greedy tokens must be the highest."""
+    torch.manual_seed(0)
+    logits = torch.randn(6, SIZE).to(device, dtype)
+    logits[:, 3] = 100.0
+    rows, seeds = torch.arange(6, device=device), torch.tensor([5, 2**62], device=device)
+    chosen, log_probs = by_kernel(logits, temperature, rows, seeds, 3, 1)
+    banned = logits.float().index_fill(1, torch.tensor([3], device=device), float("-inf"))
+    expected = (banned / (temperature or 1.0)).log_softmax(-1)
+    assert temperature > 0 or torch.equal(chosen, banned.argmax(-1))
+    assert len(set(chosen.tolist())) == 6 and 3 not in chosen
+    return float((log_probs - expected.gather(1, chosen[:, None])[:, 0]).abs().max())
+
+
+def largest_share_error(device: str) -> float:
+    """In standard deviations of its count: how often each of five tokens is chosen, against its probability."""
+    num_rows = 4096 if device == "cuda" else 512
+    probabilities = torch.tensor([0.4, 0.3, 0.15, 0.0, 0.1, 0.05], device=device)
+    logits = probabilities.log().expand(num_rows, -1).contiguous()
+    rows, seeds = torch.arange(num_rows, device=device), torch.arange(num_rows // 8, device=device)
+    steps = 16 if device == "cuda" else 2
+    found = torch.cat([by_kernel(logits, 1.0, rows, seeds, 8, step)[0] for step in range(steps)])
+    counts, total = torch.bincount(found, minlength=6), len(found)
+    spread = (total * probabilities * (1 - probabilities)).sqrt().clamp(min=1e-9)
+    return float(((counts - total * probabilities).abs() / spread).max())
+
+
+def same_noise_in_any_batch(device: str) -> bool:
+    """A completion's tokens do not depend on what is beside it; other seeds, places and steps have other noise."""
+    logits = torch.zeros(8, SIZE, device=device)
+    seeds = torch.tensor([7, 8], device=device)
+    rows = torch.arange(8, device=device)
+    (whole, _), (later, _) = (by_kernel(logits, 1.0, rows, seeds, 4, step) for step in (0, 1))
+    some, _ = by_kernel(logits[:2], 1.0, torch.tensor([5, 2], device=device), seeds, 4, 0)
+    alone, _ = by_kernel(logits[:4], 1.0, rows[:4], seeds[1:], 4, 0)
+    are_same = torch.equal(some, whole[[5, 2]]) and torch.equal(alone, whole[4:])
+    return are_same and len(set(whole.tolist()) | set(later.tolist())) == 16
+
+
+@needs_triton
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_interpreted_the_kernel_gives_the_tokens_log_probabilities(temperature: float) -> None:
+    program = f"from {__name__} import *; error_of_log_probs('cpu', torch.float32, {temperature})"
+    assert interpreted(program) < 1e-5
+
+
+@needs_triton
+def test_interpreted_tokens_are_as_probable_as_they_should_be() -> None:
+    assert interpreted(f"from {__name__} import *; largest_share_error('cpu')") < 4.0
+
+
+@needs_triton
+def test_interpreted_noise_is_each_completions_own() -> None:
+    assert interpreted(f"from {__name__} import *; float(same_noise_in_any_batch('cpu'))") == 1.0
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_compiled_the_kernel_does_the_same(dtype: torch.dtype, temperature: float) -> None:
+    assert error_of_log_probs("cuda", dtype, temperature) < 1e-5
+    assert largest_share_error("cuda") < 4.0 and same_noise_in_any_batch("cuda")
+
+
+def test_without_a_gpu_torch_chooses(model: VideoLanguageModel) -> None:
+    chooser = chooser_of(model.network, 1.0, [1, 2], 3, torch.device("cpu"))
+    assert isinstance(chooser, TorchChooser)
+    width = model.network.config.get_text_config().hidden_size
+    hidden, rows = torch.randn(6, width), torch.arange(6)
+    with torch.no_grad():
+        chosen, log_probs = chooser.choose(hidden, rows, 0)
+        again = chooser_of(model.network, 1.0, [2], 3, torch.device("cpu")).choose(hidden[4:], torch.tensor([1, 2]), 0)
+        expected = next_token_log_probs(model.network, hidden)
+    assert torch.equal(again[0], chosen[4:]), "a prompt's seed alone decides"
+    assert_close(log_probs, expected.gather(-1, chosen[:, None])[:, 0], atol=0.0)
+    assert not set(chosen.tolist()) & set(banned_token_ids(model.network))
+
+
+def test_a_temperature_of_zero_takes_the_most_probable(model: VideoLanguageModel) -> None:
+    width = model.network.config.get_text_config().hidden_size
+    hidden = torch.randn(4, width)
+    with torch.no_grad():
+        chosen, _ = chooser_of(model.network, 0.0, [1, 2], 2, hidden.device).choose(hidden, torch.arange(4), 0)
+        assert torch.equal(chosen, next_token_log_probs(model.network, hidden).argmax(-1))
