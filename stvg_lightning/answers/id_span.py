@@ -49,7 +49,8 @@ def instruction(truth: Truth, view: View = NUMBERED) -> str:
         A few sentences; the line that shows the format holds no digits that a model could copy.
 
     Raises:
-        ValueError: a task or a marker kind that this language does not know.
+        ValueError: a task or a marker kind that this language does not know, or an object to be named by its label in a
+            video without labels.
 
     Example:
         >>> print(instruction(Truth("a", "a man sits down", 30.0, 60, 64, 48, task="temporal")))
@@ -61,6 +62,11 @@ def instruction(truth: Truth, view: View = NUMBERED) -> str:
     _check_task(truth)
     marker_kind = _marker_kind(view)
     noun = MARKER_NOUNS[marker_kind]
+    if truth.task != "temporal" and not view.is_labelled:
+        raise ValueError(
+            f"truth {truth.id!r} of task {truth.task!r} asks for an object by its {noun}, and none is drawn: draw them "
+            "(markers: {draw: true}) or ask for the time alone (shards of the task temporal)"
+        )
     fields = {"stvg": f"Target ID: [{noun}], Time range: [start] to [end]", "spatial": f"Target ID: [{noun}]"}
     lines = [
         f'{QUESTIONS[truth.task]} "{truth.query}"',
@@ -68,7 +74,7 @@ def instruction(truth: Truth, view: View = NUMBERED) -> str:
         fields.get(truth.task, "Time range: [start] to [end]"),
     ]
     # A video for a purely temporal question need not hold markers (Charades-STA has no boxes at all).
-    if truth.task != "temporal" or truth.tracks:
+    if view.is_labelled and (truth.task != "temporal" or truth.tracks):
         lines.insert(0, f"Each object in the video is marked with a {noun} at its centre.")
     if truth.task != "spatial":
         lines.append("Give times in seconds with two decimals.")

@@ -39,7 +39,11 @@ class Frames:
 
 @dataclass(frozen=True)
 class View:
-    """How objects are labelled, and which frames are shown; languages without frames or boxes need no `frames`."""
+    """How objects are labelled, which frames are shown, and whether labels are drawn into them.
+
+    Languages without frames or boxes need no `frames`.
+    """
 
     marker_kind: MarkerKind = "number"
     frames: Frames | None = None
+    is_labelled: bool = True

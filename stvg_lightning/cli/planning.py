@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,7 @@ def prompt_of(recipe: Recipe, encoder: PromptEncoder, truth: Truth) -> EncodedPr
     """The prompt of a question, its video black: tokens and patches do not depend on what is seen."""
     frames = shown_frames(truth, recipe.video, encoder.side_multiple, encoder.frames_per_step)
     black = np.zeros((len(frames.indices), frames.height, frames.width, 3), np.uint8)
-    # As `Preparation` asks: without markers to see, a question must not speak of them.
-    asked = truth if recipe.markers.draw else replace(truth, tracks={})
-    instruction = recipe.answer.instruction(asked, View(recipe.markers.kind, frames))
+    instruction = recipe.answer.instruction(truth, View(recipe.markers.kind, frames, recipe.markers.draw))
     return encoder.encode(Clip(black, frames.indices, truth.fps), instruction, frames.height, frames.width)
 
 

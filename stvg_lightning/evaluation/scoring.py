@@ -48,10 +48,10 @@ def score_case(case: Case) -> Row:
         A row that JSON can hold: `id`, `task`, `labels` where there are any, `tIoU`, `sIoU`, `vIoU`, `gt_vIoU`,
         `object_id_correct`, `correct`, `relative_accuracy`, `predicted_span_seconds`, `true_span_seconds`,
         `predicted_object_ids`, `true_object_id`, `unreadable` (a part that the question asks for is missing),
-        `problems`, `text`. A score that the
-        task does not have is None: no tIoU for `spatial`, only tIoU for `temporal`, `correct` alone for `choice` and
-        `relative_accuracy` alone for `numeric`; no `object_id_correct` where the answer is in boxes. Where the truth
-        names no object, the one that its boxes vote for is right, and none where no object overlaps them.
+        `problems`, `text`. A score that the task does not have is None: no tIoU for `spatial`, nor a vIoU where it has
+        no span, only tIoU for `temporal`, `correct` alone for `choice` and `relative_accuracy` alone for `numeric`; no
+        `object_id_correct` where the answer is in boxes. Where the truth names no object, the one that its boxes vote
+        for is right, and none where no object overlaps them.
 
     Raises:
         ValueError: a truth without the span, the boxes or the answer that its task needs.
@@ -79,11 +79,13 @@ def _grounding_scores(case: Case) -> Row:
     """The scores of time and place that the task has; the others None."""
     truth = case.truth
     has_place, has_time = truth.task in ("stvg", "spatial"), truth.task in ("stvg", "temporal")
+    # Asked at single moments, nothing says in how many frames there should be no box.
+    has_tube = has_place and truth.span_frames is not None
     span, true = case.span_frames, case.true_frames
     return {
         "tIoU": temporal_iou_frames(span, true) if has_time else None,
         "sIoU": spatial_iou(case.overlap, span, true) if has_place else None,
-        "vIoU": video_iou(case.overlap, span, true) if has_place else None,
+        "vIoU": video_iou(case.overlap, span, true) if has_tube else None,
         "gt_vIoU": ground_truth_video_iou(case.overlap, true) if has_place else None,
         "object_id_correct": case.names_the_target if has_place else None,
     }

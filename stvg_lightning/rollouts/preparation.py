@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,7 +75,7 @@ class Preparation:
 
     def view(self, truth: Truth) -> View:
         """How the model sees a truth's question: the kind of marker, the frames and their size; nothing is decoded."""
-        return View(self.markers.kind, self._shown_frames(truth))
+        return View(self.markers.kind, self._shown_frames(truth), self.markers.draw)
 
     def __call__(self, sample: Sample) -> Example:
         """Prepare one sample.
@@ -85,10 +85,8 @@ class Preparation:
         """
         truth = sample.truth
         frames = self._shown_frames(truth)
-        marked, view = self._marked_clip(sample, frames), View(self.markers.kind, frames)
-        # Without markers to see, a question of time must not speak of them.
-        asked = truth if self.markers.draw else replace(truth, tracks={})
-        instruction = self.language.instruction(asked, view)
+        marked, view = self._marked_clip(sample, frames), View(self.markers.kind, frames, self.markers.draw)
+        instruction = self.language.instruction(truth, view)
         prompt = self.encoder.encode(marked.clip, instruction, frames.height, frames.width)
         video = sample.video if self.keeps_video else None
         return Example(truth, prompt, self._gold(sample, view), marked.marked_seconds, video)

@@ -104,6 +104,14 @@ def test_a_video_without_objects_is_not_said_to_have_markers() -> None:
     assert "marked" in id_span.instruction(truth_of("stvg", tracks={}))
 
 
+def test_without_labels_a_time_can_be_asked_for_and_no_object() -> None:
+    clean = View(is_labelled=False)
+    assert "marked" not in id_span.instruction(truth_of("temporal"), clean)
+    for task in ("stvg", "spatial"):
+        with pytest.raises(ValueError, match=rf"task '{task}'.*by its number, and none is drawn.*task temporal"):
+            id_span.instruction(truth_of(task), clean)
+
+
 @pytest.mark.parametrize(
     ("content", "object_ids", "span"),
     [

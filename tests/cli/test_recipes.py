@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from stvg_lightning.answers import BoxChain, GraphAnswers, id_span
+from stvg_lightning.answers import BoxChain, GraphAnswers, View, id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
 from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, with_base
 from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning, SyntheticShards
@@ -19,6 +19,7 @@ from stvg_lightning.data.shards.manifest import read_manifest, write_manifest
 from stvg_lightning.objectives import Objective, dapo
 from stvg_lightning.prompting import Markers
 from stvg_lightning.rewards import GraphEdges, GraphNodes
+from stvg_lightning.tubes import Truth
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -168,6 +169,23 @@ def test_what_is_drawn_for_a_recipe_is_what_it_asks_for() -> None:
         shards = bound.stages["shards"]
         assert isinstance(shards, SyntheticShards) and shards.task == task
         assert not isinstance(bound.answer, GraphAnswers) or bound.answer.form == "lines"
+
+
+def test_without_numbers_the_command_of_its_header_asks_for_times(tmp_path: Path) -> None:
+    recipe = ROOT / "recipes" / "stvg_r1_no_prompts.yaml"
+    assert "recipes/tiny.yaml stages.shards.task=temporal" in recipe.read_text()
+    files = [*with_base([recipe]), ROOT / "recipes" / "tiny.yaml"]
+    task = write(tmp_path, "task.yaml", "stages: {shards: {task: temporal}}\n")
+    bound = bind_recipe(load_values([*files, task]))
+    shards = bound.stages["shards"]
+    assert isinstance(shards, SyntheticShards) and shards.task == "temporal"
+    truth = Truth(
+        "a", "a man sits down", 10.0, 40, 64, 64, (0, 20), task="temporal", tracks={1: {0: (0.0, 0.0, 9.0, 9.0)}}
+    )
+    view = View(bound.markers.kind, is_labelled=bound.markers.draw)
+    assert "number" not in bound.answer.instruction(truth, view)
+    with pytest.raises(ValueError, match="none is drawn"):
+        bound.answer.instruction(replace(truth, task="stvg"), view)
 
 
 def test_a_term_of_length_is_not_what_tells_video_str(tmp_path: Path) -> None:

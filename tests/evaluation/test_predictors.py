@@ -113,7 +113,7 @@ def test_without_tracks_the_whole_frame_is_guessed_and_without_a_time_only_the_p
     assert_close(score_answer(guessed(truth), truth)["vIoU"], 0.25, atol=1e-6)
     place = replace(truth, task="spatial", span_frames=None)
     assert guessed(place).span_seconds is None
-    assert_close(score_answer(guessed(place), place)["vIoU"], 0.25, atol=1e-6)
+    assert_close(score_answer(guessed(place), place)["sIoU"], 0.25, atol=1e-6)
     time = Truth("a", "q", 10.0, 100, 64, 48, (0, 50), task="temporal")
     assert score_answer(guessed(time), time)["tIoU"] == 0.5 and guessed(time).boxes_xyxy is None
     choice = Truth("a", "q", 10.0, 100, 64, 48, task="choice", answer="A")

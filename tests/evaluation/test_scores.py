@@ -264,6 +264,9 @@ def test_a_row_holds_what_a_person_asks_for() -> None:
 def test_rows_of_the_other_tasks() -> None:
     spatial = score_answer(said(None, 3), truth_of("spatial"))
     assert (spatial["tIoU"], spatial["vIoU"], spatial["unreadable"]) == (None, 1.0, False)
+    # Asked about some moments, and answered for more: nothing says that there should be no box in the others.
+    moments = score_answer(said(None, 3), truth_of("spatial", span_frames=None))
+    assert (moments["vIoU"], moments["sIoU"], moments["gt_vIoU"]) == (None, 1.0, 1.0)
     temporal = score_answer(said((4.0, 6.0)), truth_of("temporal", boxes_xyxy={}, tracks={}))
     assert [temporal[key] for key in ("tIoU", "sIoU", "vIoU", "object_id_correct")] == [0.5, None, None, None]
     assert score_answer(said((4.0, 6.0)), truth_of("spatial"))["problems"] == ["no object was read"]
