@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import pytest
@@ -13,12 +15,14 @@ from omegaconf import OmegaConf
 
 from stvg_lightning.answers import BoxChain, GraphAnswers, View, id_span
 from stvg_lightning.cli.binding import RecipeError, bind, call_with, import_path
-from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, with_base
+from stvg_lightning.cli.recipe import Recipe, bind_recipe, fingerprint, load_values, view_of, with_base
 from stvg_lightning.cli.stages import Evaluate, GroupRelativePolicyOptimization, SupervisedFineTuning, SyntheticShards
 from stvg_lightning.data.shards.manifest import read_manifest, write_manifest
+from stvg_lightning.data.synthetic import asked_samples
+from stvg_lightning.models.loading import load_encoder
 from stvg_lightning.objectives import Objective, dapo
 from stvg_lightning.prompting import Markers
-from stvg_lightning.rewards import GraphEdges, GraphNodes
+from stvg_lightning.rewards import GraphEdges, GraphNodes, RewardContext
 from stvg_lightning.tubes import Truth
 
 ROOT = Path(__file__).parent.parent.parent
@@ -198,6 +202,43 @@ def test_a_term_of_length_is_not_what_tells_video_str(tmp_path: Path) -> None:
         bound = bind_recipe(load_values(files)).stages
         assert isinstance(bound["shards"], SyntheticShards) and bound["shards"].task == task
         assert bound["shards"] == plain["shards"] and bound["grpo"].sampling == plain["grpo"].sampling
+
+
+def test_every_reward_of_video_str_counts_in_miniature() -> None:
+    """Of a gold answer all are high; a graph of wrong places, and one that is missing, each cost what they should."""
+    tokenizer = load_encoder("tiny_boxes").processor.tokenizer
+    mean: dict[str, dict[str, dict[str, float]]] = {}
+    for recipe in ("video_str_cold_start", "video_str_relative"):
+        bound = bind_recipe(
+            load_values([*with_base([ROOT / "recipes" / f"{recipe}.yaml"]), ROOT / "recipes/tiny.yaml"])
+        )
+        shards = bound.stages["shards"]
+        assert isinstance(shards, SyntheticShards)
+        scores = []
+        for sample in asked_samples("train", 12, 0, shards.world, shards.questions):
+            view = view_of(sample.truth, bound.video, bound.markers.kind)
+            gold = bound.answer.write(sample.truth, view=view)
+            elsewhere = re.sub(r"(?<= )\[(\d), (\d)\](?=.*</graph>)", r"[\2, \1]", gold)
+            bare = re.sub(r"<graph>.*</graph>", "<graph></graph>", gold, flags=re.DOTALL)
+            texts = [gold, gold, elsewhere, bare]
+            context = RewardContext(completion_tokens=tuple(len(tokenizer(text).input_ids) for text in texts))
+            answers = [bound.answer.read(text, view) for text in texts]
+            scores.append([found.terms for found in bound.rewards.score(answers, sample.truth, context)])
+        assert all(value is not None for group in scores for terms in group for value in terms.values())
+        mean[recipe] = {
+            name: {term: fmean(group[place][term] for group in scores) for term in scores[0][0]}
+            for name, place in (("gold", 0), ("elsewhere", 2), ("bare", 3))
+        }
+    for of_recipe in mean.values():
+        assert min(of_recipe["gold"].values()) > 0.85, of_recipe["gold"]
+        assert {term: value for term, value in of_recipe["bare"].items() if value < 0.1}.keys() == {
+            "nodes",
+            "edges",
+            "length",
+        }
+        assert of_recipe["elsewhere"]["nodes"] < of_recipe["gold"]["nodes"] - 0.1
+    absolute, relative = (of_recipe["elsewhere"]["edges"] for of_recipe in mean.values())
+    assert relative > 0.95 > absolute + 0.1, "places that change sides keep their distance and not their direction"
 
 
 @pytest.mark.parametrize(
