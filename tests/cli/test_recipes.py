@@ -221,7 +221,8 @@ def test_every_reward_of_video_str_counts_in_miniature() -> None:
             elsewhere = re.sub(r"(?<= )\[(\d), (\d)\](?=.*</graph>)", r"[\2, \1]", gold)
             bare = re.sub(r"<graph>.*</graph>", "<graph></graph>", gold, flags=re.DOTALL)
             texts = [gold, gold, elsewhere, bare]
-            context = RewardContext(completion_tokens=tuple(len(tokenizer(text).input_ids) for text in texts))
+            lengths = tuple(len(tokenizer(text).input_ids) + 1 for text in texts)  # and the token that ends them
+            context = RewardContext(completion_tokens=lengths)
             answers = [bound.answer.read(text, view) for text in texts]
             scores.append([found.terms for found in bound.rewards.score(answers, sample.truth, context)])
         assert all(value is not None for group in scores for terms in group for value in terms.values())
