@@ -46,15 +46,16 @@ def choose(
     token_ids = rows.new_empty(num_rows, stretches, dtype=torch.int32)
     chosen, log_probs = rows.new_empty(num_rows), logits.new_empty(num_rows, dtype=torch.float32)
     assert logits.stride(1) == 1, logits.stride()
-    _best_of_stretches[(num_rows, stretches)](
-        logits, bias, rows, prompt_seeds, highest, sums, scores, chosen_logits, token_ids,
-        1.0 / (temperature or 1.0), group_size, step, size, logits.stride(0),
-        SAMPLES=temperature > 0, TOKENS_AT_ONCE=TOKENS_AT_ONCE,
-    )  # fmt: skip
-    _best_of_all[(num_rows,)](
-        highest, sums, scores, chosen_logits, token_ids, chosen, log_probs,
-        stretches, PADDED_STRETCHES=triton.next_power_of_2(stretches),
-    )  # fmt: skip
+    with torch.cuda.device_of(logits):  # Triton launches on the current device
+        _best_of_stretches[(num_rows, stretches)](
+            logits, bias, rows, prompt_seeds, highest, sums, scores, chosen_logits, token_ids,
+            1.0 / (temperature or 1.0), group_size, step, size, logits.stride(0),
+            SAMPLES=temperature > 0, TOKENS_AT_ONCE=TOKENS_AT_ONCE,
+        )  # fmt: skip
+        _best_of_all[(num_rows,)](
+            highest, sums, scores, chosen_logits, token_ids, chosen, log_probs,
+            stretches, PADDED_STRETCHES=triton.next_power_of_2(stretches),
+        )  # fmt: skip
     return chosen, log_probs
 
 
@@ -83,6 +84,7 @@ def _best_of_stretches(
         bits, _second, _third, _fourth = tl.philox(seed, counter, within, step_of_all, counter * 0)
         exponential = -tl.log(tl.maximum(tl.uint_to_uniform_float(bits), 1e-20))
         score = logit - tl.log(tl.maximum(exponential, 1e-20))
+    score = tl.where(score == score, score, float("-inf"))  # of what is no number some token comes out, as in torch
     best, which = tl.max(score, 0, return_indices=True)
     found = place * tl.num_programs(1) + stretch
     tl.store(highest + found, most)

@@ -67,18 +67,20 @@ def attend_one_token_at_all_places(
     }
     assert all(each.stride(-1) == 1 for each in (query, *prompt, *own, *new))
     assert keys.stride() == values.stride() and own_keys.stride() == own_values.stride()
-    _of_prompts[(num_prompts * pieces, key_heads, stretches)](
-        query, keys, values, prompt_bias, parts, logsums,
-        scale, num_tokens, stretch, num_rows, each, pieces,
-        query.stride(1), query.stride(2), *keys.stride()[:3], prompt_bias.stride(0),
-        ASKED_AT_ONCE=asked_at_once, **common,
-    )  # fmt: skip
-    _of_own_and_all[(num_rows, key_heads)](
-        query, own_keys, own_values, new_keys, new_values, read, parts, logsums, output,
-        scale, num_rows,
-        query.stride(1), query.stride(2), *own_keys.stride()[:3], *new_keys.stride()[1:3], *new_values.stride()[1:3],
-        STRETCHES=stretches, PADDED_QUERIES=max(16, triton.next_power_of_2(queries)), **common,
-    )  # fmt: skip
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        _of_prompts[(num_prompts * pieces, key_heads, stretches)](
+            query, keys, values, prompt_bias, parts, logsums,
+            scale, num_tokens, stretch, num_rows, each, pieces,
+            query.stride(1), query.stride(2), *keys.stride()[:3], prompt_bias.stride(0),
+            ASKED_AT_ONCE=asked_at_once, **common,
+        )  # fmt: skip
+        _of_own_and_all[(num_rows, key_heads)](
+            query, own_keys, own_values, new_keys, new_values, read, parts, logsums, output,
+            scale, num_rows,
+            query.stride(1), query.stride(2), *own_keys.stride()[:3],
+            *new_keys.stride()[1:3], *new_values.stride()[1:3],
+            STRETCHES=stretches, PADDED_QUERIES=max(16, triton.next_power_of_2(queries)), **common,
+        )  # fmt: skip
     return output.transpose(0, 1)[None]
 
 

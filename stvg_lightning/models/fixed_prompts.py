@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts, PlacesByPrompt, attend_one_token
-from stvg_lightning.models.fused_layers import has_triton
+from stvg_lightning.models.fused_layers import runs_triton
 from stvg_lightning.models.group_prompts import KeysAndValues
 from stvg_lightning.models.group_rows import RowLayout
 
 LEAST_WRITTEN_TOKENS = 64
+MOST_CHANNELS = 128
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,13 @@ class FixedPrompts:
 
     @property
     def has_kernels(self) -> bool:
-        """Attention by `decoding_kernels`, which themselves see how much is written: one shape does for all lengths."""
-        return self.bias.device.type == "cuda" and has_triton()
+        """Attention by `decoding_kernels`, which themselves see how much is written: one shape does for all lengths.
+
+        In half precision and of 128 channels at most: of more, a block needs more memory than some GPUs have for one.
+        """
+        keys, _ = next(iter(self.prompts.values()))
+        fits = keys.dtype.itemsize == 2 and keys.shape[-1] <= MOST_CHANNELS
+        return fits and runs_triton(keys.device)
 
     def written_tokens(self, needed: int) -> int:
         """Of the smallest shape that has room for as many tokens of each completion as needed."""

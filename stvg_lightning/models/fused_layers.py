@@ -7,6 +7,7 @@ took a tenth of the update and rotations a thirtieth, and of each written token 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib.util import find_spec
@@ -36,9 +37,23 @@ def fuse_layers(network: nn.Module) -> None:
 
 
 @cache
-def has_triton() -> bool:
-    """Whether Triton is there, as it is wherever torch is installed for NVIDIA GPUs on Linux."""
-    return find_spec("triton") is not None
+def runs_triton(device: torch.device) -> bool:
+    """Whether kernels in Triton run on a device: an NVIDIA GPU from Ampere on, where Triton can compile.
+
+    Tried once, with the smallest of ours; where that fails a warning tells why, and torch's operations do the work.
+    """
+    if device.type != "cuda" or find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    states = torch.ones(1, 1, 1, 2, device=device)
+    try:
+        from stvg_lightning.models.rotary_kernel import rotate
+
+        rotate(states, states, states[0], states[0])
+        torch.cuda.synchronize(device)
+    except Exception as error:
+        warnings.warn(f"Triton does not run on {device} ({error}): torch's operations do", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 @cache
@@ -54,8 +69,17 @@ def _fused_norm(kind: Any) -> Any:
                     return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
             return super().forward(hidden_states)
 
+        def __reduce__(self) -> Any:
+            return _empty_norm, (kind,), self.__dict__
+
     Fused.__name__ = Fused.__qualname__ = kind.__name__.removesuffix("RMSNorm") + "FusedNorm"
     return Fused
+
+
+def _empty_norm(kind: type[nn.Module]) -> Any:
+    """A fused norm for its state to be put into: classes made in functions cannot be found by those who unpickle."""
+    made = _fused_norm(kind)  # type: ignore[arg-type]
+    return made.__new__(made)
 
 
 def _fused_rotation(theirs: Rotation) -> Rotation:
@@ -65,7 +89,7 @@ def _fused_rotation(theirs: Rotation) -> Rotation:
     def rotation(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
         is_one_precision = len({each.dtype for each in (q, k, cos, sin)}) == 1
         is_whole = unsqueeze_dim == 1 and cos.dim() == 3 and cos.shape[-1] == q.shape[-1]
-        if q.is_cuda and is_one_precision and is_whole and has_triton():
+        if q.is_cuda and is_one_precision and is_whole and runs_triton(q.device):
             from stvg_lightning.models.rotary_kernel import rotate
 
             return rotate(q, k, cos, sin)

@@ -32,6 +32,11 @@ class Update(NamedTuple):
 class Shortcut(Protocol):
     """Computes layers in another way for some time; see `lora_siblings`."""
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it still gives what the layers would."""
+        ...
+
     def output_of(self, layer: LeanLoraLinear, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """What a layer gives of an input."""
         ...
@@ -44,11 +49,11 @@ class LeanLoraLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As peft's, of (..., inputs): (..., outputs)."""
-        if self.disable_adapters:
-            return self.base_layer(x, *args, **kwargs)
         if args or kwargs or self.merged or not self.is_plain:
             return super().forward(x, *args, **kwargs)
-        if self.shortcut is not None:
+        if self.disable_adapters:
+            return self.base_layer(x)
+        if self.shortcut is not None and self.shortcut.is_current:
             return self.shortcut.output_of(self, x)
         return lora_linear(x, self.base_layer.weight, self.base_layer.bias, self.updates)
 
@@ -62,7 +67,8 @@ class LeanLoraLinear(Linear):
         )
         has_bias = any(self.lora_bias.get(name) for name in self.active_adapters)
         is_linear = type(self.base_layer) is nn.Linear and not self.fan_in_fan_out
-        return is_linear and not (drops or has_bias or self.lora_variant or self.base_layer.weight.requires_grad)
+        learns = any(parameter.requires_grad for parameter in self.base_layer.parameters())
+        return is_linear and not (drops or has_bias or self.lora_variant or learns)
 
     @property
     def updates(self) -> list[Update]:

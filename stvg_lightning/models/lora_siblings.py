@@ -29,7 +29,10 @@ MOST_ROWS_BESIDE = 1024
 
 @contextmanager
 def adapters_held(network: nn.Module) -> Iterator[None]:
-    """Adapted layers as they are now, for passes without gradients between which they do not change."""
+    """Adapted layers as they are now, for passes without gradients between which their weights do not change.
+
+    A layer whose adapters in use are others than at the beginning, and any with gradients, computes as always.
+    """
     layers: list[LeanLoraLinear] = []
     for parent in network.modules():
         adapted = {name: layer for name, layer in parent.named_children() if isinstance(layer, LeanLoraLinear)}
@@ -46,6 +49,7 @@ def adapters_held(network: nn.Module) -> Iterator[None]:
 
 
 def _share(layers: Sequence[LeanLoraLinear]) -> Sequence[LeanLoraLinear]:
+    layers = [layer for layer in layers if layer.updates]
     if layers:
         shared = _Siblings(layers)
         for layer in layers:
@@ -58,10 +62,17 @@ class _Siblings:
 
     def __init__(self, layers: Sequence[LeanLoraLinear]) -> None:
         self.layers = layers
+        self.adapters = [list(layer.active_adapters) for layer in layers]
         self.updates = [layer.updates for layer in layers]
         self._downs: Tensor | None = None
         self._input: Tensor | None = None
         self._outputs: dict[LeanLoraLinear, Tensor] = {}
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the layers still have the adapters of the beginning, and nothing is to be learned."""
+        adapters = [list(layer.active_adapters) for layer in self.layers]
+        return not torch.is_grad_enabled() and adapters == self.adapters
 
     def output_of(self, layer: LeanLoraLinear, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """What a layer gives of an input."""
@@ -81,9 +92,10 @@ class _Siblings:
             narrow = rows @ downs.T
         outputs, column = [], 0
         for place, (layer, updates) in enumerate(zip(self.layers, self.updates, strict=True)):
-            weight, bias = layer.base_layer.weight.to(rows.dtype), layer.base_layer.bias
             with beside.branch(place):
-                output = F.linear(rows, weight, None if bias is None else bias.to(rows.dtype))
+                bias = layer.base_layer.bias
+                weights = layer.base_layer.weight, *(() if bias is None else (bias,))
+                output = F.linear(rows, *(weight.to(rows.dtype) for weight in weights))
                 beside.wait_for(NARROW, by=place)
                 for _, up, scale in updates:
                     # In place: the sum costs no pass of its own.

@@ -43,13 +43,14 @@ def _rotated(states: tuple[Tensor, ...], cosine: Tensor, sine: Tensor, is_back: 
     cosine, sine = (each.contiguous().expand(batch, -1, -1) for each in (cosine, sine))
     assert width % 2 == 0, width
     outputs = [each.new_empty(batch, tokens, each.shape[1], width) for each in (query, key)]
-    _turn_both[(tokens, batch)](
-        query, key, cosine, sine, *outputs,
-        tokens, *query.stride()[:3], *key.stride()[:3], *cosine.stride()[:2],
-        HEADS=query.shape[1], KEY_HEADS=key.shape[1], PADDED_HEADS=triton.next_power_of_2(query.shape[1]),
-        PADDED_KEY_HEADS=triton.next_power_of_2(key.shape[1]), HALF=width // 2,
-        PADDED_HALF=triton.next_power_of_2(width // 2), IS_BACK=is_back,
-    )  # fmt: skip
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        _turn_both[(tokens, batch)](
+            query, key, cosine, sine, *outputs,
+            tokens, *query.stride()[:3], *key.stride()[:3], *cosine.stride()[:2],
+            HEADS=query.shape[1], KEY_HEADS=key.shape[1], PADDED_HEADS=triton.next_power_of_2(query.shape[1]),
+            PADDED_KEY_HEADS=triton.next_power_of_2(key.shape[1]), HALF=width // 2,
+            PADDED_HALF=triton.next_power_of_2(width // 2), IS_BACK=is_back,
+        )  # fmt: skip
     return outputs[0].transpose(1, 2), outputs[1].transpose(1, 2)
 
 

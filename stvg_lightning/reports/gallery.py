@@ -26,10 +26,10 @@ Rows = Sequence[Mapping[str, Any]]
 _THINK = re.compile("<(/?)think>", re.IGNORECASE | re.ASCII)
 _ANSWER = re.compile("<(/?)answer>", re.IGNORECASE | re.ASCII)
 
-SCORES = ("vIoU", "tIoU", "correct", "relative_accuracy")
+SCORES = ("vIoU", "tIoU", "sIoU", "correct", "relative_accuracy")
 """What a sample is scored by: of its row's scores the first that its task has."""
 
-SHOWN_SCORES = ("tIoU", "vIoU", "correct", "relative_accuracy")
+SHOWN_SCORES = ("tIoU", "sIoU", "vIoU", "correct", "relative_accuracy")
 
 
 @dataclass(frozen=True)

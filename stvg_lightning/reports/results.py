@@ -8,6 +8,7 @@ from typing import Any
 
 HEADLINE_METRICS: dict[str, str] = {
     "m_tIoU": "m_tIoU",
+    "m_sIoU": "m_sIoU",
     "m_vIoU": "m_vIoU",
     "vIoU@0.3": "vIoU@0.3",
     "vIoU@0.5": "vIoU@0.5",
@@ -16,11 +17,11 @@ HEADLINE_METRICS: dict[str, str] = {
     "relative_accuracy": "relative accuracy",
     "unreadable": "unreadable",
 }
-"""Metric of a summary -> its name on the page, in the order of the columns."""
+"""Metric of a summary -> its name on the page, in the order of the columns; m_sIoU only where there is no m_vIoU."""
 
 LOWER_IS_BETTER = frozenset({"unreadable"})
 METRIC_WORDS = {"unreadable": "unreadable answers"}
-MAIN_METRICS = ("m_vIoU", "m_tIoU", "accuracy")
+MAIN_METRICS = ("m_vIoU", "m_tIoU", "m_sIoU", "accuracy")
 MODEL_NAMES = {"sft": "SFT", "grpo": "GRPO"}
 
 Entry = Mapping[str, Any]
@@ -60,7 +61,8 @@ def model_name(model: str) -> str:
 
 def headline_metrics(summary: Mapping[str, Any]) -> list[str]:
     """The headline metrics that at least one model has, in the order of the columns."""
-    return [metric for metric in HEADLINE_METRICS if any(metric in entries for entries in summary["models"].values())]
+    known = {metric for entries in summary["models"].values() for metric in entries}
+    return [metric for metric in HEADLINE_METRICS if metric in known and not (metric == "m_sIoU" and "m_vIoU" in known)]
 
 
 def headline_table(summary: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
@@ -99,7 +101,7 @@ def comparisons(summary: Mapping[str, Any]) -> list[Comparison]:
     found = []
     for key, entries in summary.get("differences", {}).items():
         after, before = _pair(key, summary["models"])
-        kept = {metric: entries[metric] for metric in HEADLINE_METRICS if metric in entries}
+        kept = {metric: entries[metric] for metric in headline_metrics(summary) if metric in entries}
         differences = tuple(
             Difference(difference_words(metric, entry), verdict(metric, entry)) for metric, entry in kept.items()
         )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
-from stvg_lightning.models.fused_layers import has_triton
+from stvg_lightning.models.fused_layers import runs_triton
 from stvg_lightning.models.loading import Network
 
 Chosen = tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]
@@ -48,7 +48,7 @@ def chooser_of(
         group_size: completions of each.
         device: of the completions.
     """
-    kind = KernelChooser if device.type == "cuda" and has_triton() else TorchChooser
+    kind = KernelChooser if runs_triton(device) else TorchChooser
     return kind(network, temperature, prompt_seeds, group_size, device)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -31,6 +32,14 @@ def test_elsewhere_than_on_a_gpu_nothing_changes() -> None:
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(3, 16)
     assert torch.equal(fused(norm)(x), norm(x)) and type(norm) is Qwen2_5_VLRMSNorm
+
+
+def test_a_fused_norm_can_be_pickled() -> None:
+    norm = fused(Qwen2_5_VLRMSNorm(16))
+    torch.nn.init.normal_(norm.weight)
+    again = pickle.loads(pickle.dumps(norm))
+    assert type(again) is type(norm) and torch.equal(again.weight, norm.weight)
+    assert torch.equal(again(torch.ones(16)), norm(torch.ones(16)))
 
 
 def test_autocast_leaves_half_precision_as_it_is() -> None:

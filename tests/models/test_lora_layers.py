@@ -96,20 +96,24 @@ def test_the_input_is_kept_once() -> None:
     assert kept_sizes(layer, x).count(x.numel()) == 1
 
 
-@pytest.mark.parametrize("what", ["dropout", "merged", "without"])
+@pytest.mark.parametrize("what", ["dropout", "merged", "without", "merged without", "bias"])
 def test_what_is_not_plain_is_left_to_peft(what: str) -> None:
     theirs = adapted_layer(dropout=0.5 if what == "dropout" else 0.0)
     ours, x = copy.deepcopy(theirs), torch.randn(4, INPUTS)
     make_lora_lean(ours)
     for layer in (theirs, ours):
-        if what == "merged":
+        if "merged" in what:
             layer.merge()
-        if what == "without":
+        if "without" in what:
             layer.enable_adapters(False)
+        layer.base_layer.bias.requires_grad_(what == "bias")
     outputs = []
     for layer in (theirs, ours):
         torch.manual_seed(3)
         outputs.append(layer(x))
     assert torch.equal(*outputs)
+    if what == "bias":
+        ours(x).sum().backward()
+        assert torch.equal(ours.base_layer.bias.grad, torch.full((OUTPUTS,), float(len(x))))
     if what == "dropout":
         assert_close(ours.eval()(x), theirs.eval()(x), atol=1e-6)

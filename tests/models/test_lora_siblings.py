@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from stvg_lightning.models import lora_siblings
 from stvg_lightning.models.lora_layers import LeanLoraLinear, make_lora_lean
 from stvg_lightning.models.lora_siblings import adapters_held
 from tests.helpers import assert_close
@@ -66,6 +69,48 @@ def test_without_adapters_none_counts() -> None:
         expected = network(x)
         with adapters_held(network):
             assert torch.equal(network(x), expected)
+
+
+def test_other_adapters_and_gradients_are_not_those_of_the_beginning() -> None:
+    network, x = adapted(adapters=2), torch.randn(2, WIDTH)
+    with adapters_held(network):
+        assert network(x).requires_grad
+        with torch.no_grad():
+            both = network(x)
+            network.base_model.set_adapter("default")
+            one = network(x)
+    network.base_model.set_adapter("default")
+    assert_close(one, network(x).detach(), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(one, both)
+    network.base_model.set_adapter([])
+    with torch.no_grad(), adapters_held(network):
+        assert torch.equal(network(x), network.base_model.model(x))
+
+
+def test_a_cast_belongs_to_the_branch_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where weights are cast, a product on a stream of its own must not read what another stream still writes."""
+    network, x, branches = adapted(), torch.randn(2, WIDTH), list[int]()
+    at = [0]
+
+    @contextmanager
+    def branch(self: object, place: int) -> Iterator[None]:
+        at.append(place)
+        yield
+        at.pop()
+
+    cast = Tensor.to
+    monkeypatch.setattr(lora_siblings._Beside, "branch", branch)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), adapters_held(network):
+        network(x)
+        monkeypatch.setattr(
+            Tensor,
+            "to",
+            lambda given, *how: (branches.append(at[-1]) if given.dim() == 2 else None, cast(given, *how))[1],
+        )
+        layer = network.base_model.model
+        layer.q_proj(x.bfloat16())
+        monkeypatch.undo()
+    assert [place for place in branches if place > 0] == [1, 2], "k's and v's weights, each in its own"
 
 
 def test_layers_that_read_the_same_run_once_and_in_their_order() -> None:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
-from stvg_lightning.models.fused_layers import fuse_layers, has_triton
+from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.loading import VideoLanguageModel
-from tests.models.interpreting import interpreted
+from tests.models.interpreting import interpreted, needs_triton
 
-pytestmark = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")
+pytestmark = needs_triton
 THEIRS = modeling_qwen2_5_vl.apply_rotary_pos_emb
 # batch, heads, heads of keys, tokens, channels
 SHAPES = [(1, 28, 4, 5, 128), (2, 3, 3, 7, 24)]

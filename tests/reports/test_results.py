@@ -39,6 +39,13 @@ def test_table_has_the_headline_metrics_in_order_with_the_best_marked():
     ]
 
 
+def test_of_moments_alone_the_overlap_of_boxes_is_the_headline():
+    models = {"sft": {"m_sIoU": entry(0.3, 0.2, 0.4)}, "grpo": {"m_sIoU": entry(0.5, 0.4, 0.6)}}
+    summary = {"models": models, "differences": {"grpo-sft": {"m_sIoU": entry(0.2, 0.1, 0.3)}}}
+    assert [cell.metric for cell in headline_table(summary)[0][1]] == ["m_sIoU"]
+    assert comparisons(summary)[0].sentence == "GRPO over SFT: +20.0 points of m_sIoU, 95 % interval 10.0 to 30.0"
+
+
 def test_nothing_is_best_of_one_model():
     cells = headline_table({"models": {"base": SUMMARY["models"]["base"]}})[0][1]
     assert not any(cell.best for cell in cells)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
 from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
-from stvg_lightning.models.fused_layers import has_triton
-from stvg_lightning.models.loading import VideoLanguageModel
-from stvg_lightning.rollouts.choosing import TorchChooser, chooser_of
+from stvg_lightning.models.loading import VideoLanguageModel, load_model
+from stvg_lightning.rollouts.choosing import KernelChooser, TorchChooser, chooser_of
 from tests.helpers import assert_close
-from tests.models.interpreting import interpreted
+from tests.models.interpreting import interpreted, needs_triton
 
-needs_triton = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 SIZE = 9000  # more than one stretch of the kernel, and the last one not full
 
@@ -50,7 +50,16 @@ def largest_share_error(device: str) -> float:
     found = torch.cat([by_kernel(logits, 1.0, rows, seeds, 8, step)[0] for step in range(steps)])
     counts, total = torch.bincount(found, minlength=6), len(found)
     spread = (total * probabilities * (1 - probabilities)).sqrt().clamp(min=1e-9)
-    return float(((counts - total * probabilities).abs() / spread).max())
+    return max(float(((counts - total * probabilities).abs() / spread).max()), stretch_error(device, rows, seeds))
+
+
+def stretch_error(device: str, rows: Tensor, seeds: Tensor) -> float:
+    """The same of the parts of a large vocabulary in which all tokens are alike: noise must not repeat itself."""
+    found, _ = by_kernel(torch.zeros(len(rows), SIZE, device=device), 1.0, rows, seeds, 8, 0)
+    edges = torch.tensor([0, 2048, 4096, 6144, 8192, SIZE], device=device)
+    counts = torch.stack([((found >= low) & (found < high)).sum() for low, high in pairwise(edges)])
+    shares = edges.diff() / SIZE
+    return float(((counts - len(rows) * shares).abs() / (len(rows) * shares * (1 - shares)).sqrt()).max())
 
 
 def same_noise_in_any_batch(device: str) -> bool:
@@ -80,6 +89,34 @@ def test_interpreted_tokens_are_as_probable_as_they_should_be() -> None:
 @needs_triton
 def test_interpreted_noise_is_each_completions_own() -> None:
     assert interpreted(f"from {__name__} import *; float(same_noise_in_any_batch('cpu'))") == 1.0
+
+
+def chooser_error(temperature: float) -> float:
+    """Of a chooser by kernel on a whole model: of log-probabilities; no banned token is chosen, and seeds decide."""
+    network = load_model("tiny").network
+    hidden = 10.0 * torch.randn(6, network.config.get_text_config().hidden_size)
+    rows, seeds = torch.arange(6), [2**64 - 1, 4]
+    with torch.no_grad():
+        chosen, log_probs = KernelChooser(network, temperature, seeds, 3, rows.device).choose(hidden, rows, 2)
+        again, _ = KernelChooser(network, temperature, seeds[1:], 3, rows.device).choose(hidden[4:], rows[1:3], 2)
+        expected = next_token_log_probs(network, hidden, temperature or 1.0)
+    assert torch.equal(again, chosen[4:]) and not set(chosen.tolist()) & set(banned_token_ids(network))
+    return float((log_probs - expected.gather(-1, chosen[:, None])[:, 0]).abs().max())
+
+
+def token_of_nan() -> float:
+    """Of logits that are no numbers some token of the vocabulary comes out."""
+    logits = torch.randn(3, SIZE)
+    logits[1, 17], logits[2, 8999] = float("nan"), float("nan")
+    chosen, _ = by_kernel(logits, 1.0, torch.arange(3), torch.tensor([1]), 3, 0)
+    return float(chosen.max())
+
+
+@needs_triton
+@pytest.mark.parametrize("temperature", [0.9, 0.0])
+def test_interpreted_a_model_s_tokens_are_chosen(temperature: float) -> None:
+    assert interpreted(f"from {__name__} import *; chooser_error({temperature})") < 1e-5
+    assert 0 <= interpreted(f"from {__name__} import *; token_of_nan()") < SIZE
 
 
 @needs_gpu

@@ -180,7 +180,7 @@ def test_a_step_neither_waits_nor_leaves_the_gpu(
 ) -> None:  # fmt: skip
     """What a CUDA graph asks for, on a GPU that torch imagines: such operations alone, on its tensors alone."""
     for module in (fixed_prompts, fused_layers):
-        monkeypatch.setattr(module, "has_triton", lambda: False)  # kernels want memory that is there
+        monkeypatch.setattr(module, "runs_triton", lambda device: False)  # kernels want memory that is there
     monkeypatch.setattr(lora_siblings, "MOST_ROWS_BESIDE", 0)  # and streams want a GPU
     adapted = add_adapter(copied(model), Lora(rank=4)).model
     assert step_on_an_imagined_gpu(adapted, dtype, adapter_dtype, is_cast) > 100
