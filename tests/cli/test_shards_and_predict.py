@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stvg_lightning.answers import id_span
 from stvg_lightning.cli import predicting
 from stvg_lightning.data.shards import ShardFolder
 from stvg_lightning.data.video import decode_frames, probe_video
@@ -108,6 +110,14 @@ def test_a_video_is_asked_about(
     assert frames.std() > 10, "the drawn video shows something"
     without = prediction(stvg, *arguments[:3], *options)
     assert without["query"] == sample.truth.query
+    # A model that was trained without numbers in the video is asked for the time alone.
+    clean = re.sub(r"\n  object_id:.*?(?=\n  \w)", "", recipe.read_text(), flags=re.DOTALL)
+    recipe.write_text(clean.replace("\nmarkers:", "\nmarkers:\n  draw: false", 1))
+    asked: list[str] = []
+    instruction = id_span.instruction
+    monkeypatch.setattr(id_span, "instruction", lambda *of: (asked.append(instruction(*of)), asked[-1])[1])
+    prediction(stvg, *arguments[:3], *options)
+    assert len(asked) == 1 and asked[0].startswith("Find the time") and "number" not in asked[0]
 
 
 def test_a_video_that_cannot_be_asked_about_is_named(
