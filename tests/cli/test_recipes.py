@@ -215,7 +215,7 @@ def test_every_reward_of_video_str_counts_in_miniature() -> None:
         shards = bound.stages["shards"]
         assert isinstance(shards, SyntheticShards)
         scores = []
-        for sample in asked_samples("train", 12, 0, shards.world, shards.questions):
+        for sample in asked_samples("train", 24, 0, shards.world, shards.questions):
             view = view_of(sample.truth, bound.video, bound.markers.kind)
             gold = bound.answer.write(sample.truth, view=view)
             elsewhere = re.sub(r"(?<= )\[(\d), (\d)\](?=.*</graph>)", r"[\2, \1]", gold)
@@ -225,18 +225,18 @@ def test_every_reward_of_video_str_counts_in_miniature() -> None:
             context = RewardContext(completion_tokens=lengths)
             answers = [bound.answer.read(text, view) for text in texts]
             scores.append([found.terms for found in bound.rewards.score(answers, sample.truth, context)])
-        assert all(value is not None for group in scores for terms in group for value in terms.values())
+        # Of one thing there is no edge; all other rewards know every question.
+        have_edges = [group for group in scores if group[0]["edges"] is not None]
+        assert 0.2 < len(have_edges) / len(scores) < 0.8
+        assert all(value is not None for group in have_edges for terms in group for value in terms.values())
         mean[recipe] = {
-            name: {term: fmean(group[place][term] for group in scores) for term in scores[0][0]}
+            name: {term: fmean(group[place][term] for group in have_edges) for term in scores[0][0]}
             for name, place in (("gold", 0), ("elsewhere", 2), ("bare", 3))
         }
     for of_recipe in mean.values():
         assert min(of_recipe["gold"].values()) > 0.85, of_recipe["gold"]
-        assert {term: value for term, value in of_recipe["bare"].items() if value < 0.1}.keys() == {
-            "nodes",
-            "edges",
-            "length",
-        }
+        assert of_recipe["bare"]["nodes"] == of_recipe["bare"]["edges"] == 0.0
+        assert of_recipe["bare"]["length"] < of_recipe["gold"]["length"] - 0.3
         assert of_recipe["elsewhere"]["nodes"] < of_recipe["gold"]["nodes"] - 0.1
     absolute, relative = (of_recipe["elsewhere"]["edges"] for of_recipe in mean.values())
     assert relative > 0.95 > absolute + 0.1, "places that change sides keep their distance and not their direction"
