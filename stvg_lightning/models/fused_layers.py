@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib.util import find_spec
+from subprocess import SubprocessError
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def runs_triton(device: torch.device) -> bool:
 
         rotate(states, states, states[0], states[0])
         torch.cuda.synchronize(device)
-    except Exception as error:
+    except (ImportError, OSError, RuntimeError, SubprocessError) as error:  # no compiler, or one that fails
         warnings.warn(f"Triton does not run on {device} ({error}): torch's operations do", RuntimeWarning, stacklevel=2)
         return False
     return True
