@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from stvg_lightning.answers import View
 from stvg_lightning.cli.predictors import module_of, shared_keys
-from stvg_lightning.cli.stages.numbered import SOME_FRAMES
+from stvg_lightning.cli.stages.numbered import names_objects
 from stvg_lightning.data.annotations import tube_of_masks
 from stvg_lightning.data.video import VideoSampling, check_rate, probe_video
 from stvg_lightning.evaluation import predicted_tube
@@ -34,7 +33,7 @@ def predict_video(options: Namespace) -> dict[str, Any]:
     """
     sample = _sample(options)
     shared = shared_keys(options.model, options.recipe)
-    if not shared.markers.draw and shared.language.read("", View(shared.markers.kind, SOME_FRAMES)).names_objects:
+    if not shared.markers.draw and names_objects(shared.language, shared.markers):
         # It was trained without numbers to name objects by: there is a time to ask for, and no place.
         sample = replace(sample, truth=replace(sample.truth, task="temporal"))
     model = load_trained(options.model, options.dtype or shared.dtype)

@@ -16,18 +16,19 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stvg_lightning.models.group_prompts import KeysAndValues
+
 TOKENS_AT_ONCE = 64
 MOST_ASKED_AT_ONCE = 64
 LEAST_TOKENS_OF_A_STRETCH = 256
 BLOCKS_PER_PROCESSOR = 2
 WARPS, STAGES = 4, 2
 """With these an H200 took least time of 36 ways, for prompts of 2,021 and of 8,165 tokens alike."""
-KeysAndValues = tuple[Tensor, Tensor]
 
 
 def attend_one_token_at_all_places(
     query: Float[Tensor, "1 heads rows width"],
-    scale: float,
+    scaling: float | None,
     prompt: KeysAndValues,
     own: KeysAndValues,
     new: KeysAndValues,
@@ -38,7 +39,7 @@ def attend_one_token_at_all_places(
 
     Args:
         query: of the tokens; of one precision with keys and values.
-        scale: factor of the dot products.
+        scaling: factor of the dot products; None: one over the root of the width.
         prompt: keys and values, (prompts, heads of keys, tokens, channels).
         own: keys and values that were written before, (rows, heads of keys, most tokens, channels); what is new is
             written into it.
@@ -48,6 +49,7 @@ def attend_one_token_at_all_places(
     """
     (keys, values), (own_keys, own_values), (new_keys, new_values) = prompt, own, new
     (num_prompts, key_heads, num_tokens, width), (_, heads, num_rows, _) = keys.shape, query.shape
+    scale = width**-0.5 if scaling is None else scaling
     each, queries = num_rows // num_prompts, heads // key_heads
     asked_at_once = min(MOST_ASKED_AT_ONCE, max(16, triton.next_power_of_2(each * queries)))
     pieces = triton.cdiv(each * queries, asked_at_once)

@@ -114,14 +114,13 @@ class FixedPrompts:
             from stvg_lightning.models.decoding_kernels import attend_one_token_at_all_places
 
             query, key, value = (states.to(keys.dtype) for states in (query, key, value))
-            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
             prompt, own, bias = (keys, values), (own_keys, own_values), self.bias[: shape.num_prompts]
-            return attend_one_token_at_all_places(query, scale, prompt, own, (key, value), bias, self.read)
+            return attend_one_token_at_all_places(query, scaling, prompt, own, (key, value), bias, self.read)
         for table, states in ((own_keys, key), (own_values, value)):
             table.index_copy_(2, self.read, states[0].transpose(0, 1)[:, :, None].to(table.dtype))
         own = own_keys[:, :, : shape.written_tokens], own_values[:, :, : shape.written_tokens]
-        biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
         places = PlacesByPrompt(shape.num_prompts, shape.places_each)
+        biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
         return attend_one_token(query, scaling, (keys, values), own, places, biases)
 
     def move(self, prompts: Sequence[int], places: Sequence[int], shape: FixedShape, written: int) -> None:

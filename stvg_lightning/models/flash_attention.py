@@ -20,9 +20,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stvg_lightning.models.prefix_attention import in_one_precision
+
+Own = tuple[Float[Tensor, "1 key_heads queries width"], Float[Tensor, "1 key_heads queries width"]]
+Elsewhere = tuple[Float[Tensor, "1 key_heads keys width"], Float[Tensor, "1 key_heads keys width"]]
 Queries = Float[Tensor, "queries heads width"]
-Own = tuple[Float[Tensor, "queries key_heads width"], Float[Tensor, "queries key_heads width"]]
 Seen = Float[Tensor, "keys key_heads width"]
+"""As the kernels take them: tokens before heads."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +58,28 @@ def _is_new_enough(device: torch.device) -> bool:
 
 
 def attend_segments(
-    query: Queries,
+    query: Float[Tensor, "1 heads queries width"],
     own: Own,
     segments: Segments,
     prefixes: Sequence[tuple[slice, slice]],
-    scale: float,
-    elsewhere: tuple[Seen, Seen] | None = None,
-) -> Queries:
+    scaling: float | None,
+    elsewhere: Elsewhere | None = None,
+) -> Float[Tensor, "1 heads queries width"]:
     """Segments that see themselves, causally; some of them a prefix as well, wholly.
 
     Args:
         query: of all tokens of a row.
-        own: their keys and values, perhaps with fewer heads.
+        own: their keys and values, perhaps with fewer heads, and perhaps of another precision.
         segments: of the row.
         prefixes: for neighbouring segments, the tokens that ask, and which keys and values they see besides their own.
-        scale: factor of the dot products.
+        scaling: factor of the dot products; None: one over the root of the width.
         elsewhere: keys and values of the prefixes; None: they are among the row's own.
     """
-    others = (None, None) if elsewhere is None else elsewhere
-    return _SegmentAttention.apply(query, *own, *others, segments, tuple(prefixes), scale)
+    given = in_one_precision(query, *own, *(elsewhere or ()))
+    asked, keys, values, *others = (each[0].transpose(0, 1) for each in given)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    found = _SegmentAttention.apply(asked, keys, values, *(others or (None, None)), segments, tuple(prefixes), scale)
+    return found.transpose(0, 1)[None]
 
 
 class _SegmentAttention(torch.autograd.Function):

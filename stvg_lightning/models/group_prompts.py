@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stvg_lightning.models.flash_attention import attend_segments, has_flash
 from stvg_lightning.models.group_rows import RowLayout
-from stvg_lightning.models.prefix_attention import attend_completions, in_one_precision
+from stvg_lightning.models.prefix_attention import attend_completions
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -42,11 +42,10 @@ class LearningPrompt:
         """Completions of the prompt, whole and side by side: (1, heads, tokens, channels)."""
         (keys, values), (span,) = self.held[layer], layout.spans
         if has_flash(query.device, query.dtype):
-            rows = [each[0].transpose(0, 1) for each in in_one_precision(query, key, value, keys, values)]
-            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-            prefixes = [(slice(None), slice(None))]
-            own, elsewhere, segments = (rows[1], rows[2]), (rows[3], rows[4]), layout.segments(query.device)
-            return attend_segments(rows[0], own, segments, prefixes, scale, elsewhere).transpose(0, 1)[None]
+            all_see_all = [(slice(None), slice(None))]
+            return attend_segments(
+                query, (key, value), layout.segments(query.device), all_see_all, scaling, (keys, values)
+            )
         mask = layout.mask_of(span, query.device)
         return attend_completions(query, (keys, values), (key, value), scaling, span.completion_tokens, mask)
 

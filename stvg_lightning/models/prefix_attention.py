@@ -42,7 +42,7 @@ def attend_to_prefix(query: Queries, prefix: Prefix, own: Own, lengths: Sequence
 
 
 def in_one_precision(*tensors: Tensor) -> list[Tensor]:
-    """Queries, keys and values as torch itself casts them for its public attention under autocast."""
+    """Tensors in autocast's precision, as torch casts them for its own operations, or else in that of the first."""
     kind = tensors[0].device.type
     is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if is_cast else tensors[0].dtype

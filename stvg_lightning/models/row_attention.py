@@ -95,10 +95,8 @@ def attend_by_parts(query: Tensor, key: Tensor, value: Tensor, scaling: float | 
 
 def attend_by_flash(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout) -> Tensor:
     """The same on an NVIDIA GPU, all groups at once."""
-    asked, keys, values = (each[0].transpose(0, 1) for each in in_one_precision(query, key, value))
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     prefixes = [(span.completions, span.prompt) for span in layout.spans if sum(span.completion_tokens)]
-    return attend_segments(asked, (keys, values), layout.segments(query.device), prefixes, scale).transpose(0, 1)[None]
+    return attend_segments(query, (key, value), layout.segments(query.device), prefixes, scaling)
 
 
 def blocks_of(layout: RowLayout, device: torch.device | str, compiled: bool = True) -> BlockMask:

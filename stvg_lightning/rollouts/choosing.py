@@ -7,6 +7,7 @@ written. Numbers differ between the ways below, as torch's own do between device
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -21,9 +22,26 @@ Chosen = tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]
 """Tokens and their log-probabilities at the sampling temperature."""
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Completions that are being written.
+
+    Attributes:
+        network: whose head gives the logits; tokens of vision are banned.
+        temperature: 0 chooses the most probable token.
+        prompt_seeds: one of each prompt.
+        group_size: completions of each.
+    """
+
+    network: Network
+    temperature: float
+    prompt_seeds: Sequence[int]
+    group_size: int
+
+
 @runtime_checkable
 class Chooser(Protocol):
-    """Chooses tokens for completions of some prompts."""
+    """Chooses tokens for some groups."""
 
     def choose(self, hidden: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"], step: int) -> Chosen:
         """The next tokens of some completions.
@@ -36,78 +54,55 @@ class Chooser(Protocol):
         ...
 
 
-def chooser_of(
-    network: Network, temperature: float, prompt_seeds: Sequence[int], group_size: int, device: torch.device
-) -> Chooser:
-    """Where Triton runs, by its kernel; elsewhere by torch's operations.
-
-    Args:
-        network: whose head gives the logits; tokens of vision are banned.
-        temperature: 0 chooses the most probable token.
-        prompt_seeds: one of each prompt.
-        group_size: completions of each.
-        device: of the completions.
-    """
-    kind = KernelChooser if runs_triton(device) else TorchChooser
-    return kind(network, temperature, prompt_seeds, group_size, device)
+def chooser_of(groups: Groups, device: torch.device) -> Chooser:
+    """Where Triton runs, by its kernel; elsewhere by torch's operations."""
+    return KernelChooser(groups, device) if runs_triton(device) else TorchChooser(groups, device)
 
 
 class TorchChooser:
-    """By operations of torch, a generator for each prompt; see `chooser_of`."""
+    """By operations of torch, a generator for each prompt."""
 
-    def __init__(
-        self,
-        network: Network,
-        temperature: float,
-        prompt_seeds: Sequence[int],
-        group_size: int,
-        device: torch.device,
-    ) -> None:
-        self.network, self.temperature, self.group_size = network, temperature, group_size
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in prompt_seeds]
+    def __init__(self, groups: Groups, device: torch.device) -> None:
+        self.groups = groups
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in groups.prompt_seeds]
 
     def choose(self, hidden: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"], step: int) -> Chosen:
         """The next tokens of some completions; generators go on from step to step by themselves."""
-        log_probs = next_token_log_probs(self.network, hidden, self.temperature or 1.0)
-        scores = log_probs + self._noise(log_probs.shape[-1], rows) if self.temperature > 0 else log_probs
+        temperature = self.groups.temperature
+        log_probs = next_token_log_probs(self.groups.network, hidden, temperature or 1.0)
+        scores = log_probs + self._noise(log_probs.shape[-1], rows) if temperature > 0 else log_probs
         chosen = scores.argmax(dim=-1)
         return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]
 
     def _noise(self, vocabulary_size: int, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocabulary"]:
         """Of some rows; a prompt's generator draws for its whole group as long as one of them is asked for."""
-        shape, device = (self.group_size, vocabulary_size), rows.device
+        group_size, device = self.groups.group_size, rows.device
         uniform = []
-        for number, within in _within_groups(rows, self.group_size):
-            drawn = torch.rand(shape, generator=self.generators[number], device=device)
-            uniform.append(drawn if len(within) == self.group_size else drawn[within])
+        for number, within in _within_groups(rows, group_size):
+            drawn = torch.rand(group_size, vocabulary_size, generator=self.generators[number], device=device)
+            uniform.append(drawn if len(within) == group_size else drawn[within])
         # In place: of a large vocabulary these are a quarter of a gigabyte for every 400 completions.
         exponential = torch.cat(uniform).clamp_(min=1e-20).log_().neg_()
         return exponential.clamp_(min=1e-20).log_().neg_()
 
 
 class KernelChooser:
-    """By one pass over the logits, which draws the noise itself; see `chooser_of`."""
+    """By one pass over the logits, which draws the noise itself."""
 
-    def __init__(
-        self,
-        network: Network,
-        temperature: float,
-        prompt_seeds: Sequence[int],
-        group_size: int,
-        device: torch.device,
-    ) -> None:
-        self.network, self.temperature, self.group_size = network, temperature, group_size
-        self.prompt_seeds = torch.tensor([seed % 2**63 for seed in prompt_seeds], device=device)
-        bias = torch.zeros(network.config.get_text_config().vocab_size)
-        bias[banned_token_ids(network)] = float("-inf")
+    def __init__(self, groups: Groups, device: torch.device) -> None:
+        self.groups = groups
+        self.prompt_seeds = torch.tensor([seed % 2**63 for seed in groups.prompt_seeds], device=device)
+        bias = torch.zeros(groups.network.config.get_text_config().vocab_size)
+        bias[banned_token_ids(groups.network)] = float("-inf")
         self.bias = bias.to(device)
 
     def choose(self, hidden: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"], step: int) -> Chosen:
         """The next tokens of some completions."""
         from stvg_lightning.models.choosing_kernel import choose
 
-        logits = self.network.lm_head(hidden)
-        return choose(logits, self.bias, self.temperature, rows, self.prompt_seeds, self.group_size, step)
+        groups = self.groups
+        logits = groups.network.lm_head(hidden)
+        return choose(logits, self.bias, groups.temperature, rows, self.prompt_seeds, groups.group_size, step)
 
 
 def _within_groups(rows: Int[Tensor, " rows"], group_size: int) -> list[tuple[int, list[int]]]:

@@ -16,7 +16,7 @@ from stvg_lightning.models.group_forward import prefill
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.lora_siblings import adapters_held
 from stvg_lightning.models.prompts import PromptBatch
-from stvg_lightning.rollouts.choosing import Chooser, chooser_of
+from stvg_lightning.rollouts.choosing import Chooser, Groups, chooser_of
 from stvg_lightning.rollouts.cost import clock_seconds
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
@@ -72,7 +72,7 @@ class InProcessSampler:
     ) -> Rollouts:
         network = self.model.network
         device = prompts.input_ids.device
-        chooser = chooser_of(network, sampling.temperature, prompt_seeds, group_size, device)
+        chooser = chooser_of(Groups(network, sampling.temperature, prompt_seeds, group_size), device)
         decoding = decoding_of(sampling.decoding, network)
         started = clock_seconds(device)
         # In training mode layers whose activations are recomputed refuse the cache.

@@ -19,5 +19,7 @@ def interpreted(program: str) -> float:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-c", "; ".join([*before, f"print({last})"])]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("the interpreter of this Triton, 3.6 or older, cannot loop with NumPy 2.4")
     assert done.returncode == 0, done.stderr
     return float(done.stdout)

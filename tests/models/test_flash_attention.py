@@ -81,8 +81,10 @@ def both(inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     is_elsewhere = len(inputs) == 5
     prefixes = [(slice(None), slice(None))] if is_elsewhere else PREFIXES
     given = [each.clone().requires_grad_() for each in inputs]
-    segments, elsewhere = Segments.of([*LENGTHS, 0], inputs[0].device), tuple(given[3:]) or None
-    found = with_gradients(attend_segments(given[0], (given[1], given[2]), segments, prefixes, SCALE, elsewhere), given)
+    segments = Segments.of([*LENGTHS, 0], inputs[0].device)
+    query, *own = (each.transpose(0, 1)[None] for each in given)  # heads before tokens, as layers have them
+    output = attend_segments(query, (own[0], own[1]), segments, prefixes, SCALE, tuple(own[2:]) or None)
+    found = with_gradients(output[0].transpose(0, 1), given)
     exact = [each.detach().cpu().double().requires_grad_() for each in inputs]
     seen = may_see(LENGTHS, [(slice(0, 30), slice(0, 7))] if is_elsewhere else PREFIXES, 7 if is_elsewhere else 0)
     keys, values = (torch.cat(exact[place::2]) if is_elsewhere else exact[place] for place in (1, 2))

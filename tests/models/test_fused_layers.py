@@ -12,7 +12,6 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.loading import VideoLanguageModel
-from tests.helpers import assert_close
 from tests.rollouts.recordings import autocast_on_an_imagined_gpu
 
 
@@ -60,5 +59,5 @@ def test_on_a_gpu_values_and_gradients_are_those_of_float32() -> None:
         output = layer(given)
         output.float().square().sum().backward()
         found.append([each.detach().float().cpu() for each in (output, given.grad, layer.weight.grad)])
-    for one, other in zip(*found, strict=True):
-        assert_close(one / other.norm(), other / other.norm(), atol=1e-3)
+    for exact, rounded in zip(*found, strict=True):
+        assert float((rounded - exact).norm() / exact.norm()) < 5e-3, "half precision is 3e-3 off at the most"

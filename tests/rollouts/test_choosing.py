@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
 from stvg_lightning.models.loading import VideoLanguageModel, load_model
-from stvg_lightning.rollouts.choosing import KernelChooser, TorchChooser, chooser_of
+from stvg_lightning.rollouts.choosing import Groups, KernelChooser, TorchChooser, chooser_of
 from tests.helpers import assert_close
 from tests.models.interpreting import interpreted, needs_triton
 
@@ -97,8 +97,10 @@ def chooser_error(temperature: float) -> float:
     hidden = 10.0 * torch.randn(6, network.config.get_text_config().hidden_size)
     rows, seeds = torch.arange(6), [2**64 - 1, 4]
     with torch.no_grad():
-        chosen, log_probs = KernelChooser(network, temperature, seeds, 3, rows.device).choose(hidden, rows, 2)
-        again, _ = KernelChooser(network, temperature, seeds[1:], 3, rows.device).choose(hidden[4:], rows[1:3], 2)
+        chosen, log_probs = KernelChooser(Groups(network, temperature, seeds, 3), rows.device).choose(hidden, rows, 2)
+        again, _ = KernelChooser(Groups(network, temperature, seeds[1:], 3), rows.device).choose(
+            hidden[4:], rows[1:3], 2
+        )
         expected = next_token_log_probs(network, hidden, temperature or 1.0)
     assert torch.equal(again, chosen[4:]) and not set(chosen.tolist()) & set(banned_token_ids(network))
     return float((log_probs - expected.gather(-1, chosen[:, None])[:, 0]).abs().max())
@@ -128,13 +130,15 @@ def test_compiled_the_kernel_does_the_same(dtype: torch.dtype, temperature: floa
 
 
 def test_without_a_gpu_torch_chooses(model: VideoLanguageModel) -> None:
-    chooser = chooser_of(model.network, 1.0, [1, 2], 3, torch.device("cpu"))
+    chooser = chooser_of(Groups(model.network, 1.0, [1, 2], 3), torch.device("cpu"))
     assert isinstance(chooser, TorchChooser)
     width = model.network.config.get_text_config().hidden_size
     hidden, rows = torch.randn(6, width), torch.arange(6)
     with torch.no_grad():
         chosen, log_probs = chooser.choose(hidden, rows, 0)
-        again = chooser_of(model.network, 1.0, [2], 3, torch.device("cpu")).choose(hidden[4:], torch.tensor([1, 2]), 0)
+        again = chooser_of(Groups(model.network, 1.0, [2], 3), torch.device("cpu")).choose(
+            hidden[4:], torch.tensor([1, 2]), 0
+        )
         expected = next_token_log_probs(model.network, hidden)
     assert torch.equal(again[0], chosen[4:]), "a prompt's seed alone decides"
     assert_close(log_probs, expected.gather(-1, chosen[:, None])[:, 0], atol=0.0)
@@ -145,5 +149,5 @@ def test_a_temperature_of_zero_takes_the_most_probable(model: VideoLanguageModel
     width = model.network.config.get_text_config().hidden_size
     hidden = torch.randn(4, width)
     with torch.no_grad():
-        chosen, _ = chooser_of(model.network, 0.0, [1, 2], 2, hidden.device).choose(hidden, torch.arange(4), 0)
+        chosen, _ = chooser_of(Groups(model.network, 0.0, [1, 2], 2), hidden.device).choose(hidden, torch.arange(4), 0)
         assert torch.equal(chosen, next_token_log_probs(model.network, hidden).argmax(-1))

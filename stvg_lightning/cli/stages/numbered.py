@@ -12,6 +12,11 @@ SOME_FRAMES = Frames((0, 1), 64, 48, 64, 48, fps=2.0, num_frames=2)
 """A view for languages that read nothing without one."""
 
 
+def names_objects(language: AnswerLanguage, markers: Markers) -> bool:
+    """Whether answers in a language name objects by their labels, rather than by boxes or not at all."""
+    return language.read("", View(markers.kind, SOME_FRAMES)).names_objects
+
+
 def check_numbered(language: AnswerLanguage, markers: Markers, truths: Iterable[Truth], place: object) -> None:
     """Refuse to ask for objects by numbers where none are known in any video: every answer would score 0.
 
@@ -24,7 +29,7 @@ def check_numbered(language: AnswerLanguage, markers: Markers, truths: Iterable[
     Raises:
         ValueError: shards whose objects were never numbered.
     """
-    if not markers.draw or not language.read("", View(markers.kind, SOME_FRAMES)).names_objects:
+    if not markers.draw or not names_objects(language, markers):
         return
     of_place = [truth for truth in truths if truth.has_place]
     if of_place and not any(truth.tracks for truth in of_place):
