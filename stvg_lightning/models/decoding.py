@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -237,7 +239,7 @@ class GraphRecorder:
             # Threads that load data may go on using the GPU meanwhile.
             recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
             try:
-                with _autocast_without_cache(), recording:
+                with _autocast_without_cache(), _without_collecting(), recording:
                     states = step()
             except torch.OutOfMemoryError:
                 raise
@@ -256,6 +258,18 @@ class GraphRecorder:
             return states
 
         return replay
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Garbage may hold an older recording, and one that is taken down spoils that which is being made."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def _autocast_without_cache() -> torch.autocast:

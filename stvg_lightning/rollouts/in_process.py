@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,7 +97,8 @@ class InProcessSampler:
     ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
         """Token after token of every completion: their ids, their log-probabilities, and which have ended.
 
-        A completion that has ended leaves the batch.
+        A completion that has ended leaves the batch. Its last token is read as well, before it is known to be the last:
+        a GPU that were asked first would have nothing to do until it is told.
         """
         num_rows = len(hidden)
         shape = (num_rows, max_new_tokens)
@@ -107,15 +109,16 @@ class InProcessSampler:
             chosen, chosen_log_probs = chooser.choose(hidden, writing, step)
             token_ids[writing, step], log_probs[writing, step] = chosen, chosen_log_probs
             goes_on = ~is_end(chosen, self.model.end_token_ids)
-            # The only place where a GPU is waited for, at most steps with nothing that has ended.
-            all_go_on = bool(goes_on.all())
-            writing = writing if all_go_on else writing[goes_on]
-            if step + 1 == max_new_tokens or not len(writing):
-                break
-            if not all_go_on:
+            do_all_go_on = told_later(goes_on.all())
+            is_last = step + 1 == max_new_tokens
+            if not is_last:
+                hidden = decoder.read(chosen)
+            if not do_all_go_on():
+                writing = writing[goes_on]
+                if is_last or not len(writing):
+                    break
                 decoder.keep(goes_on)
-                chosen = chosen[goes_on]
-            hidden = decoder.read(chosen)
+                hidden = hidden[goes_on]
         finished = torch.ones(num_rows, dtype=torch.bool, device=hidden.device).index_fill(0, writing, False)
         return token_ids[:, : step + 1], log_probs[:, : step + 1], finished
 
@@ -125,7 +128,20 @@ class InProcessSampler:
         # The padding token of some families is also an end token: the mask asks for the first end only.
         mask = written_mask(token_ids, self.model.end_token_ids)
         tokenizer = self.model.encoder.processor.tokenizer
-        texts = [
-            tokenizer.decode(row[kept], skip_special_tokens=True) for row, kept in zip(token_ids, mask, strict=True)
-        ]
+        written = zip(token_ids.tolist(), mask.tolist(), strict=True)  # from a GPU all at once
+        texts = [tokenizer.decode(list(compress(*row)), skip_special_tokens=True) for row in written]
         return Rollouts(token_ids, mask, log_probs * mask, texts, truncated, group_size)
+
+
+def told_later(flag: Bool[Tensor, ""]) -> Callable[[], bool]:
+    """What a flag says, to be asked for after a GPU was given more to do; then only the flag is waited for."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    told = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
+    copied = torch.cuda.current_stream(flag.device).record_event()
+
+    def answer() -> bool:
+        copied.synchronize()
+        return bool(told)
+
+    return answer

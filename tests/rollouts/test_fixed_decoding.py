@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -152,7 +153,7 @@ def test_shapes_are_few_and_shrink(
     lengths = rollouts.lengths_tokens
     assert len(set(lengths.tolist())) > 12, "completions should leave at many times"
     shapes = list(decoder.steps_of)
-    assert sum(decoder.steps_of.values()) == int(lengths.max()) - 1
+    assert sum(decoder.steps_of.values()) == min(int(lengths.max()), tokens - 1)
     assert shapes[0] == FixedShape(5, 6, 8)
     # Five prompts: 5, 4, 2, 1. Six places: 6, 4, 2, 1. Tokens: 8, 16, 32, 64, 89. Each goes one way only.
     assert len(shapes) <= 3 + 3 + 4 + 1
@@ -334,6 +335,28 @@ def test_graphs_on_a_gpu_give_what_growing_tables_give(
     assert_same(automatic, graphs)
     if dtype == torch.float32:
         assert_same(graphs, plain, atol=1e-4)
-    # In bfloat16 another order of sums may choose another token: the first ones must be the same.
-    assert_close(graphs.log_probs[:, :2], plain.log_probs[:, :2], atol=0.1)
+    else:  # another order of sums may choose another token: the first ones must be the same
+        first = slice(None), slice(0, 2)
+        assert float((graphs.log_probs[first] - plain.log_probs[first]).abs().max()) < 0.1
     assert_close(fixed.log_probs, graphs.log_probs, atol=1e-4)
+
+
+@needs_gpu
+def test_a_recording_outlives_garbage_with_an_older_one() -> None:
+    record = decoding.GraphRecorder(torch.device("cuda"))
+    garbage: list[object] = [record(lambda: torch.ones(3, device="cuda") * 2)]
+    garbage.append(garbage)  # a cycle, which the collector takes down when it comes by
+    del garbage
+
+    def step() -> torch.Tensor:
+        assert len([[] for _ in range(100_000)]) == 100_000, "it comes by every few hundred lists"
+        return torch.ones(3, device="cuda") * 3
+
+    assert decoding.GraphRecorder(torch.device("cuda"))(step)().tolist() == [3.0, 3.0, 3.0]
+
+
+def test_nothing_is_collected_while_a_step_is_recorded() -> None:
+    with pytest.raises(KeyError), decoding._without_collecting():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
