@@ -125,8 +125,8 @@ class FixedDecoder:
         model: the vision-language model.
         prompts: the tables.
         token_ids: what the next step reads at each place.
-        record: records a shape's step when it is needed for the second time, and may be for `LEAST_STEPS_AHEAD`; None:
-            nothing is recorded.
+        record: records a shape's step when it is needed first, and may be for `LEAST_STEPS_AHEAD`; None: nothing is
+            recorded.
         must_record: see `decoder_of`.
         places: of each completion that is left; `place_ids` is the same on the device.
         num_read: tokens of each completion that were read.
@@ -180,9 +180,8 @@ class FixedDecoder:
         self.token_ids.index_copy_(0, self.place_ids, token_ids)
         if not self.prompts.has_kernels:
             self.prompts.own_bias[self.num_read] = 0.0
-        used = self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
-        # The first step of a shape also readies what libraries set up at their first use, which cannot be recorded.
-        is_worth_it = used == 2 and written_tokens - self.num_read >= LEAST_STEPS_AHEAD
+        self.steps_of[shape] = self.steps_of.get(shape, 0) + 1
+        is_worth_it = self.steps_of[shape] == 1 and written_tokens - self.num_read >= LEAST_STEPS_AHEAD
         if self.record is not None and is_worth_it:
             self._keep_recorded(shape, self.record)
         states = self._recorded.get(shape, self._step)()
@@ -191,6 +190,9 @@ class FixedDecoder:
         return states[self.place_ids]
 
     def _keep_recorded(self, shape: FixedShape, record: Recorder) -> None:
+        # What libraries set up at the first use of a shape cannot be recorded; layers are alike, and one does for all.
+        with _first_layer_alone(self.model):
+            self._step()
         try:
             self._recorded[shape] = record(self._step)
         except torch.OutOfMemoryError:
@@ -216,6 +218,18 @@ class FixedDecoder:
             sources[first : first + len(rows)] = rows
             self.places += range(first, first + len(rows))
         self.prompts.move(prompts, sources, shape, self.num_read)
+
+
+@contextmanager
+def _first_layer_alone(model: PreTrainedModel) -> Iterator[None]:
+    """Without the other layers of the language model."""
+    language_model = model.model.language_model
+    layers = language_model.layers
+    language_model.layers = layers[:1]
+    try:
+        yield
+    finally:
+        language_model.layers = layers
 
 
 class GraphRecorder:

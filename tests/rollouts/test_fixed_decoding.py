@@ -104,8 +104,8 @@ def test_recorded_steps_give_the_same(
     assert recorded.decoding == "graphs"
     (tape,) = tapes
     steps_of = decoders[-1].steps_of
-    assert tape.num_recorded == sum(steps > 1 for steps in steps_of.values())
-    assert tape.num_replayed == sum(steps - 1 for steps in steps_of.values()) > tape.num_recorded
+    assert tape.num_recorded == len(steps_of)
+    assert tape.num_replayed == sum(steps_of.values()) > tape.num_recorded
 
 
 def test_an_adapter_s_steps_are_recorded_as_they_are(
@@ -121,7 +121,21 @@ def test_an_adapter_s_steps_are_recorded_as_they_are(
     with torch.autocast("cpu", dtype=torch.bfloat16):  # where another order of sums chooses another token
         fixed, recorded = (roll_out(adapted.model, world_samples[:2], way) for way in ("fixed", "graphs"))
     assert_same(recorded, fixed, atol=0.0)
-    assert [tape.num_replayed for tape in tapes] == [TOKENS - 2] * 2, "the first step of all is none"
+    assert [tape.num_replayed for tape in tapes] == [TOKENS - 1] * 2
+
+
+def test_one_layer_readies_what_cannot_be_recorded(
+    models: dict[str, VideoLanguageModel], world_samples: Samples, tapes: list[Tape]
+) -> None:
+    model = copied(models["qwen3_vl"])
+    layers, used = model.network.model.language_model.layers, []
+    for number, layer in enumerate(layers):
+        layer.register_forward_hook(lambda *_, number=number: used.append(number))
+    roll_out(model, world_samples[:2], "graphs")
+    (tape,) = tapes
+    every = list(range(len(layers)))
+    assert len(every) > 1 and used == every + [0, *every] * tape.num_recorded, "the prompts, then two passes for each"
+    assert model.network.model.language_model.layers is layers
 
 
 def test_a_shape_that_goes_soon_is_not_recorded(
@@ -131,16 +145,16 @@ def test_a_shape_that_goes_soon_is_not_recorded(
     tapes: list[Tape],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tokens counted by eights: 8, 16 and 20 of them hold 8, 8 and 4 steps, of which each second one would record."""
+    """Tokens counted by eights: 8, 16 and 20 of them hold 8, 8 and 4 steps, of which each first one would record."""
     recorded = {}
-    for least in (4, 7, 8):
+    for least in (4, 5, 9):
         monkeypatch.setattr(decoding, "LEAST_STEPS_AHEAD", least)
         found = roll_out(models["qwen3_vl"], world_samples[:2], "graphs")
         steps_of = {shape.written_tokens: steps for shape, steps in decoders[-1].steps_of.items()}
         assert steps_of == {8: 8, 16: 8, 20: 4}
         recorded[least] = sorted(shape.written_tokens for shape in decoders[-1]._recorded)
         assert_same(found, roll_out(models["qwen3_vl"], world_samples[:2], "plain"))
-    assert recorded == {4: [8, 16], 7: [8, 16], 8: []}
+    assert recorded == {4: [8, 16, 20], 5: [8, 16], 9: []}
 
 
 def test_shapes_are_few_and_shrink(
