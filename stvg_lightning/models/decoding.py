@@ -1,6 +1,6 @@
 """Completions written token after token, in three ways that give the same.
 
-- `plain`: tables grow with what is written, and completions that have ended leave at once.
+- `plain`: tables grow with what is written, and completions that have ended leave.
 - `fixed`: tables of a few fixed shapes (`fixed_prompts`), as a recording needs them, without one.
 - `graphs`: those of `fixed` on an NVIDIA GPU, where each shape's step is recorded as a CUDA graph and replayed. Without
   it the hundreds of small kernels of a step take longer to start than to run.

@@ -69,7 +69,8 @@ def row_attention(
     elif isinstance(attention_mask, BlockMask):
         given = in_one_precision(query, key, value)
         grouped = query.shape[1] != key.shape[1]
-        # The kernel that FlexAttention has for short rows cannot be compiled for grouped heads and 65 to 127 tokens.
+        # The kernel that FlexAttention has for short rows cannot be compiled where their tokens, times the heads that
+        # share a key, are more than 128.
         how = {"enable_gqa": grouped, "kernel_options": {"FORCE_USE_FLEX_ATTENTION": True}}
         output = _compiled_flex_attention()(*given, block_mask=attention_mask, scale=scaling, **how)
     else:

@@ -134,7 +134,7 @@ class InProcessSampler:
 
 
 def told_later(flag: Bool[Tensor, ""]) -> Callable[[], bool]:
-    """What a flag says, to be asked for after a GPU was given more to do; then only the flag is waited for."""
+    """What a flag says, to be asked for after a GPU was given more to do: none of that is waited for."""
     if flag.device.type != "cuda":
         return lambda: bool(flag)
     told = torch.empty_like(flag, device="cpu", pin_memory=True).copy_(flag, non_blocking=True)
