@@ -51,6 +51,8 @@ def runs_triton(device: torch.device) -> bool:
 
         rotate(states, states, states[0], states[0])
         torch.cuda.synchronize(device)
+    except torch.OutOfMemoryError:
+        raise
     except (ImportError, OSError, RuntimeError, SubprocessError) as error:  # no compiler, or one that fails
         warnings.warn(f"Triton does not run on {device} ({error}): torch's operations do", RuntimeWarning, stacklevel=2)
         return False

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
+from stvg_lightning.models import fused_layers
 from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.loading import VideoLanguageModel
 from tests.rollouts.recordings import autocast_on_an_imagined_gpu
@@ -39,6 +42,18 @@ def test_a_fused_norm_can_be_pickled() -> None:
     again = pickle.loads(pickle.dumps(norm))
     assert type(again) is type(norm) and torch.equal(again.weight, norm.weight)
     assert torch.equal(again(torch.ones(16)), norm(torch.ones(16)))
+
+
+def test_a_lack_of_memory_is_no_lack_of_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(fused_layers, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: torch.zeros(1, 1, 1, 2))
+    monkeypatch.setitem(sys.modules, "stvg_lightning.models.rotary_kernel", SimpleNamespace(rotate=full))
+    with pytest.raises(torch.OutOfMemoryError):
+        fused_layers.runs_triton.__wrapped__(torch.device("cuda"))
 
 
 def test_autocast_leaves_half_precision_as_it_is() -> None:
