@@ -110,7 +110,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only-update", action="store_true", help="measure the update's memory alone")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that has TRL; by default this one")
     parser.add_argument("--json", action="store_true", help="print all figures instead of the table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.only_update and options.form in (None, "trl"):
+        parser.error("--only-update needs a --form, and not trl, whose update is not a part of its own")
+    return options
 
 
 def main() -> None:

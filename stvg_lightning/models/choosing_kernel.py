@@ -45,7 +45,7 @@ def choose(
     highest, sums, scores, chosen_logits = logits.new_empty(4, num_rows, stretches, dtype=torch.float32)
     token_ids = rows.new_empty(num_rows, stretches, dtype=torch.int32)
     chosen, log_probs = rows.new_empty(num_rows), logits.new_empty(num_rows, dtype=torch.float32)
-    assert logits.stride(1) == 1, logits.stride()
+    assert logits.stride(1) == 1 and len(bias) == size, (logits.stride(), len(bias), size)
     with torch.cuda.device_of(logits):  # Triton launches on the current device
         _best_of_stretches[(num_rows, stretches)](
             logits, bias, rows, prompt_seeds, highest, sums, scores, chosen_logits, token_ids,

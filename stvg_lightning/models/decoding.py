@@ -1,6 +1,6 @@
 """Completions written token after token, in three ways that give the same.
 
-- `plain`: tables grow with what is written, and completions that have ended leave.
+- `plain`: tables grow with what is written, and completions that have ended leave at once.
 - `fixed`: tables of a few fixed shapes (`fixed_prompts`), as a recording needs them, without one.
 - `graphs`: those of `fixed` on an NVIDIA GPU, where each shape's step is recorded as a CUDA graph and replayed. Without
   it the hundreds of small kernels of a step take longer to start than to run.
@@ -156,7 +156,7 @@ class FixedDecoder:
 
     @property
     def decoding(self) -> str:
-        return "fixed" if self.record is None else "graphs"
+        return "graphs" if self._recorded else "fixed"
 
     def keep(self, kept: Bool[Tensor, " rows"]) -> None:
         """Let completions leave that have ended; what is left moves where fewer places do for it."""

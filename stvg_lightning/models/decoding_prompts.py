@@ -1,6 +1,6 @@
 """Prompts that were read once, and what their completions take from them while they are written, in tables that grow.
 
-Tables hold what is needed and no more: completions that have ended leave them. `fixed_prompts` does the same
+Tables hold what is needed and no more: completions that have ended leave them at once. `fixed_prompts` does the same
 in tables of few shapes.
 """
 

@@ -119,8 +119,8 @@ class FixedPrompts:
         for table, states in ((own_keys, key), (own_values, value)):
             table.index_copy_(2, self.read, states[0].transpose(0, 1)[:, :, None].to(table.dtype))
         own = own_keys[:, :, : shape.written_tokens], own_values[:, :, : shape.written_tokens]
-        places = PlacesByPrompt(shape.num_prompts, shape.places_each)
         biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
+        places = PlacesByPrompt(shape.num_prompts, shape.places_each)
         return attend_one_token(query, scaling, (keys, values), own, places, biases)
 
     def move(self, prompts: Sequence[int], places: Sequence[int], shape: FixedShape, written: int) -> None:

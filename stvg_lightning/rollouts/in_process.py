@@ -97,28 +97,29 @@ class InProcessSampler:
     ) -> tuple[Int[Tensor, "rows tokens"], Float[Tensor, "rows tokens"], Bool[Tensor, " rows"]]:
         """Token after token of every completion: their ids, their log-probabilities, and which have ended.
 
-        A completion that has ended leaves the batch. Its last token is read as well, before it is known to be the last:
-        a GPU that were asked first would have nothing to do until it is told.
+        A completion that has ended leaves the batch; where the next token is read ahead, its last one is read as well.
         """
         num_rows = len(hidden)
         shape = (num_rows, max_new_tokens)
         token_ids = torch.full(shape, self.model.pad_token_id, device=hidden.device)
         log_probs = torch.zeros(shape, device=hidden.device)
-        writing = torch.arange(num_rows, device=hidden.device)
+        writing, is_ahead = torch.arange(num_rows, device=hidden.device), reads_ahead(hidden.device)
         for step in range(max_new_tokens):
             chosen, chosen_log_probs = chooser.choose(hidden, writing, step)
             token_ids[writing, step], log_probs[writing, step] = chosen, chosen_log_probs
             goes_on = ~is_end(chosen, self.model.end_token_ids)
             do_all_go_on = told_later(goes_on.all())
             is_last = step + 1 == max_new_tokens
-            if not is_last:
+            if is_ahead and not is_last:
                 hidden = decoder.read(chosen)
             if not do_all_go_on():
                 writing = writing[goes_on]
                 if is_last or not len(writing):
                     break
                 decoder.keep(goes_on)
-                hidden = hidden[goes_on]
+                chosen, hidden = chosen[goes_on], hidden[goes_on]
+            if not is_ahead and not is_last:
+                hidden = decoder.read(chosen)
         finished = torch.ones(num_rows, dtype=torch.bool, device=hidden.device).index_fill(0, writing, False)
         return token_ids[:, : step + 1], log_probs[:, : step + 1], finished
 
@@ -131,6 +132,11 @@ class InProcessSampler:
         written = zip(token_ids.tolist(), mask.tolist(), strict=True)  # from a GPU all at once
         texts = [tokenizer.decode(list(compress(*row)), skip_special_tokens=True) for row in written]
         return Rollouts(token_ids, mask, log_probs * mask, texts, truncated, group_size)
+
+
+def reads_ahead(device: torch.device) -> bool:
+    """Whether the next token is read before it is asked who has ended: a GPU would have nothing to do until then."""
+    return device.type == "cuda"
 
 
 def told_later(flag: Bool[Tensor, ""]) -> Callable[[], bool]:

@@ -12,6 +12,7 @@ from stvg_lightning.models.forward import Completions, banned_token_ids, complet
 from stvg_lightning.models.group_rows import RowLayout
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import EncodedPrompt
+from stvg_lightning.rollouts import in_process
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.rollouts import GREEDY, Rollouts, Sampling, written_mask
 from stvg_lightning.tubes import Sample
@@ -265,8 +266,12 @@ def test_impossible_samplings_are_refused(bad: dict, message: str) -> None:
     assert GREEDY.temperature == 0
 
 
-def test_each_token_is_read_once_and_nothing_after_the_last(model: VideoLanguageModel, world_samples: Samples) -> None:
-    """Prompts of all groups at once, then in each step one token of each completion that had not ended before it."""
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_a_completion_that_has_ended_is_not_read_any_more(
+    model: VideoLanguageModel, world_samples: Samples, monkeypatch: pytest.MonkeyPatch, is_ahead: bool
+) -> None:
+    """Each step reads a token of each completion that goes on, or that may; all groups' prompts are read at once."""
+    monkeypatch.setattr(in_process, "reads_ahead", lambda device: is_ahead)
     ending = often_ending(model)
     read: list[int] = []
     ending.network.model.language_model.register_forward_hook(
@@ -276,8 +281,8 @@ def test_each_token_is_read_once_and_nothing_after_the_last(model: VideoLanguage
     rollouts = roll_out(ending, prompts, 3, Sampling(6), [5, 6])
     lengths = rollouts.lengths_tokens
     assert read[0] == sum(len(prompt.input_ids) for prompt in prompts)
-    most_read = min(int(lengths.max()), 6 - 1)
-    assert read[1:] == [int((lengths >= step).sum()) for step in range(1, most_read + 1)]
+    last_read = lengths.clamp(max=5) if is_ahead else lengths - 1
+    assert read[1:] == [int((last_read >= step).sum()) for step in range(1, int(last_read.max()) + 1)]
     assert len(set(read[1:])) > 1
 
 
