@@ -35,7 +35,7 @@ def attend_one_token_at_all_places(
     prompt_bias: Float[Tensor, "prompts tokens"],
     read: Int[Tensor, " 1"],
 ) -> Float[Tensor, "1 heads rows width"]:
-    """`decoding_prompts.attend_one_token` where every prompt has as many rows, in order.
+    """`decoding_attention.attend_one_token` where every prompt has as many rows, in order.
 
     Args:
         query: of the tokens; of one precision with keys and values.

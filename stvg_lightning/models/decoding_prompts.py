@@ -14,40 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from stvg_lightning.models.decoding_attention import PlacesByPrompt, Tables, attend_one_token
 from stvg_lightning.models.group_prompts import KeysAndValues
 from stvg_lightning.models.group_rows import RowLayout
 
 LEAST_ROOM_TOKENS = 64
 ROOM_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class PlacesByPrompt:
-    """Where each completion stands in a table of as many places for each prompt.
-
-    Attributes:
-        num_prompts: that have completions.
-        most: places of each.
-        places: of each completion; None where every place is taken, in order.
-    """
-
-    num_prompts: int
-    most: int
-    places: Int[Tensor, " rows"] | None = None
-
-    def gathered(self, rows: Float[Tensor, "rows heads queries n"]) -> Float[Tensor, "prompts heads asked n"]:
-        """Rows gathered for each prompt, those of its completions one after the other."""
-        if self.places is not None:
-            empty = rows.new_zeros(self.num_prompts * self.most, *rows.shape[1:])
-            rows = empty.index_copy(0, self.places, rows)
-        return rows.unflatten(0, (self.num_prompts, self.most)).transpose(1, 2).flatten(2, 3)
-
-    def rows_of(
-        self, asked: Float[Tensor, "prompts heads asked n"], num_queries: int
-    ) -> Float[Tensor, "rows heads queries n"]:
-        """The way back from `gathered`."""
-        rows = asked.unflatten(2, (-1, num_queries)).transpose(1, 2).flatten(0, 1)
-        return rows if self.places is None else rows[self.places]
 
 
 @dataclass
@@ -115,14 +87,26 @@ class DecodingPrompts:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, layout: RowLayout
     ) -> Tensor:
         """One new token of each completion: (1, heads, rows, channels)."""
-        heads, num_rows, width = key.shape[1:]
+        query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+        return self.attend_rows(layer, query, key, value, scaling).transpose(0, 1)[None]
+
+    def attend_rows(
+        self,
+        layer: int,
+        query: Float[Tensor, "rows heads width"],
+        key: Float[Tensor, "rows key_heads width"],
+        value: Float[Tensor, "rows key_heads width"],
+        scaling: float | None,
+    ) -> Float[Tensor, "rows heads width"]:
+        """The same, in the order in which a layer computes them."""
         if layer not in self._own:
-            self._own[layer] = OwnTokens(*(each.new_empty(num_rows, heads, 0, width) for each in (key, value)))
+            room = (len(key), key.shape[1], 0, key.shape[2])
+            self._own[layer] = OwnTokens(key.new_empty(room), value.new_empty(room))
         own, steps = self._own[layer], self.step + 1
-        own.write(self.step, key[0].transpose(0, 1), value[0].transpose(0, 1))
+        own.write(self.step, key, value)
         written = own.keys[:, :, :steps], own.values[:, :, :steps]
         places = PlacesByPrompt(len(self.rows), max(self.rows), self._places)
-        return attend_one_token(query, scaling, self.prompts[layer], written, places, (self.bias, None))
+        return attend_one_token(query, scaling, Tables(self.prompts[layer], written, places, self.bias))
 
 
 def tokens_in_tables(prompt_tokens: Sequence[int], written_tokens: Sequence[int]) -> int:
@@ -152,57 +136,9 @@ def prompts_in_tables(
     return [slice(start, end) for start, end in zip(bounds, [*bounds[1:], len(prompt_tokens)], strict=True)]
 
 
-def attend_one_token(
-    query: Float[Tensor, "1 heads rows width"],
-    scaling: float | None,
-    prompt: KeysAndValues,
-    own: KeysAndValues,
-    places: PlacesByPrompt,
-    biases: tuple[Float[Tensor, "prompts tokens"], Float[Tensor, " written"] | None],
-) -> Float[Tensor, "1 heads rows width"]:
-    """Attention of one token of each completion to its prompt, read in place, and to what the completion has written.
-
-    Args:
-        query: of the tokens.
-        scaling: factor of the dot products; None: one over the root of the channels.
-        prompt: keys and values, (prompts, heads of keys, tokens, channels).
-        own: keys and values, (rows, heads of keys, written tokens, channels).
-        places: which prompt is whose.
-        biases: what is added to the scores of the prompts' tokens, and to those of written ones.
-    """
-    (keys, values), (own_keys, own_values), (prompt_bias, own_bias) = prompt, own, biases
-    num_rows, heads, _, width = own_keys.shape
-    scale = width**-0.5 if scaling is None else scaling
-    # (rows, heads of keys, queries for each, channels)
-    queries = (query[0].transpose(0, 1) * scale).reshape(num_rows, heads, -1, width)
-    own_scores = _scores(queries, own_keys)
-    if own_bias is not None:
-        own_scores = own_scores + own_bias
-    scores = _scores(places.gathered(queries), keys) + prompt_bias[:, None, None]
-    both = torch.cat([places.rows_of(scores, queries.shape[2]), own_scores], dim=-1)
-    shares = both.softmax(dim=-1).to(own_values.dtype)
-    of_prompt, of_own = shares.split([keys.shape[2], own_keys.shape[2]], dim=-1)
-    taken = places.rows_of(places.gathered(of_prompt) @ values, queries.shape[2])
-    output = taken + of_own @ own_values
-    return output.reshape(1, num_rows, -1, width).transpose(1, 2)
-
-
 def _padded(
     states: Float[Tensor, "1 heads row width"], sizes: list[int]
 ) -> Float[Tensor, "prompts heads tokens width"]:
     """Prompts that stood one behind the other, one beside the other."""
     pieces = states[0].transpose(0, 1).split(sizes)
     return pad_sequence(list(pieces), batch_first=True).transpose(1, 2).contiguous()
-
-
-def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    """Dot products in float32: in bfloat16 a score of 10 would be off by 0.03.
-
-    A GPU reads keys of less precision as they are; elsewhere, and with torch before 2.8, they are copied first.
-    """
-    with torch.autocast(queries.device.type, enabled=False):
-        is_half = keys.dtype in (torch.bfloat16, torch.float16) and queries.dtype == keys.dtype
-        if is_half and keys.device.type == "cuda" and "dtype" in torch.ops.aten.bmm.overloads():
-            flat = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
-            return flat.unflatten(0, keys.shape[:2])
-        return queries.float() @ keys.float().transpose(-1, -2)

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.decoding_prompts import DecodingPrompts, PlacesByPrompt, attend_one_token
+from stvg_lightning.models.decoding_attention import PlacesByPrompt, Tables, attend_one_token
+from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.fused_layers import runs_triton
 from stvg_lightning.models.group_prompts import KeysAndValues
 from stvg_lightning.models.group_rows import RowLayout
@@ -119,9 +120,10 @@ class FixedPrompts:
         for table, states in ((own_keys, key), (own_values, value)):
             table.index_copy_(2, self.read, states[0].transpose(0, 1)[:, :, None].to(table.dtype))
         own = own_keys[:, :, : shape.written_tokens], own_values[:, :, : shape.written_tokens]
-        biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
         places = PlacesByPrompt(shape.num_prompts, shape.places_each)
-        return attend_one_token(query, scaling, (keys, values), own, places, biases)
+        biases = self.bias[: shape.num_prompts], self.own_bias[: shape.written_tokens]
+        tables = Tables((keys, values), own, places, *biases)
+        return attend_one_token(query[0].transpose(0, 1), scaling, tables).transpose(0, 1)[None]
 
     def move(self, prompts: Sequence[int], places: Sequence[int], shape: FixedShape, written: int) -> None:
         """Bring to the front what goes on.

@@ -49,7 +49,7 @@ class LeanLoraLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As peft's, of (..., inputs): (..., outputs)."""
-        if args or kwargs or self.merged or not self.is_plain:
+        if args or kwargs or not self.is_plain:
             return super().forward(x, *args, **kwargs)
         if self.disable_adapters:
             return self.base_layer(x)
@@ -65,10 +65,23 @@ class LeanLoraLinear(Linear):
             for name in self.active_adapters
             if name in self.lora_dropout
         )
+        learns = any(parameter.requires_grad for parameter in self.base_layer.parameters())
+        return self.is_matrix and not drops and not learns
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether `updated_weight` is all that it multiplies by in evaluation mode."""
         has_bias = any(self.lora_bias.get(name) for name in self.active_adapters)
         is_linear = type(self.base_layer) is nn.Linear and not self.fan_in_fan_out
-        learns = any(parameter.requires_grad for parameter in self.base_layer.parameters())
-        return is_linear and not (drops or has_bias or self.lora_variant or learns)
+        return is_linear and not (has_bias or self.lora_variant or self.merged)
+
+    @property
+    def updated_weight(self) -> Float[Tensor, "outputs inputs"]:
+        """The layer's matrix with the updates of the adapters in use."""
+        weight = self.base_layer.weight
+        for down, up, scale in [] if self.disable_adapters else self.updates:
+            weight = torch.addmm(weight, up, down, alpha=scale)
+        return weight
 
     @property
     def updates(self) -> list[Update]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+attend_with_logsum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 Prefix = tuple[Float[Tensor, "1 key_heads keys width"], Float[Tensor, "1 key_heads keys width"]]
 Own = tuple[Float[Tensor, "1 key_heads queries width"], Float[Tensor, "1 key_heads queries width"]]
@@ -46,7 +46,7 @@ def in_one_precision(*tensors: Tensor) -> list[Tensor]:
     kind = tensors[0].device.type
     is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if is_cast else tensors[0].dtype
-    return [tensor.to(dtype) for tensor in tensors]
+    return [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in tensors]
 
 
 def attend_completions(
@@ -111,9 +111,9 @@ class _PrefixAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, *how: Any
     ) -> Tensor:
         lengths, scale = how
-        output, logsum = _forward(query, keys, values, scale=scale)
+        output, logsum = attend_with_logsum(query, keys, values, scale=scale)
         pieces = zip(*(each.split(lengths, dim=2) for each in (query, own_keys, own_values)), strict=True)
-        found = [_forward(*piece, is_causal=True, scale=scale) for piece in pieces]
+        found = [attend_with_logsum(*piece, is_causal=True, scale=scale) for piece in pieces]
         own_output = torch.cat([each[0] for each in found], dim=2)
         own_logsum = torch.cat([each[1] for each in found], dim=-1)
         whole = torch.logaddexp(logsum, own_logsum)

@@ -21,6 +21,7 @@ from torch import Tensor
 from stvg_lightning.answers import Answer
 from stvg_lightning.evaluation import missing_parts
 from stvg_lightning.models.adapters import AdaptedModel
+from stvg_lightning.models.decoding import WAYS
 from stvg_lightning.models.feature_cache import FeatureCache
 from stvg_lightning.models.forward import Completions, VideoFeatures, encode_videos
 from stvg_lightning.models.group_forward import parts_of
@@ -64,7 +65,7 @@ class Collected:
             "rollout/parse_failures": self.num_unreadable / len(self.rewarded),
             "rollout/length_tokens": rollouts.lengths_tokens.float().mean(),
             "rollout/truncated": rollouts.truncated.float().mean(),
-            **{f"rollout/decoding_{way}": float(way in rollouts.decoding) for way in ("plain", "fixed", "graphs")},
+            **{f"rollout/decoding_{way}": float(way in rollouts.decoding) for way in WAYS},
             **{f"seconds/{phase}": spent for phase, spent in self.seconds.items()},
             **self.cost,
         }

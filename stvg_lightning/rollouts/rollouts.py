@@ -22,10 +22,11 @@ class Sampling:
     Attributes:
         max_new_tokens: a completion that has not ended by then is cut off and counted as truncated.
         temperature: divides the logits; 0 takes the likeliest token.
-        decoding: how tokens are written one after the other; the results are the same. `graphs`: each step is recorded
-            and replayed as a CUDA graph, in tables of a few fixed shapes; `fixed`: those shapes without a recording;
-            `plain`: shapes that follow what is left; `auto`: `graphs` on one NVIDIA GPU, with a warning and without
-            recordings where a step cannot be recorded, else `plain`.
+        decoding: how tokens are written one after the other; in float32 the results are the same to rounding.
+            `graphs`: each step is recorded and replayed as a CUDA graph, in tables of a few fixed shapes; `fixed`:
+            those shapes without a recording; `plain`: shapes that follow what is left; `lean`: likewise, of a model
+            that a CPU holds in float32, its layers taken apart; `auto`: `graphs` on one NVIDIA GPU, with a warning and
+            without recordings where a step cannot be recorded, else `lean` where that can be, else `plain`.
     """
 
     max_new_tokens: int = 1024
@@ -49,8 +50,8 @@ class Rollouts:
 
     `log_probs` are those of the policy that sampled, at the sampling temperature (1 where it is 0).
     `seconds` is the time spent in `prefill`, reading the prompts, and in `generate`, writing the completions.
-    `decoding` tells how they were written: `plain`, `fixed` or `graphs`, or several, where parts were written in other
-    ways, as `graphs, fixed`.
+    `decoding` tells how they were written: `plain`, `lean`, `fixed` or `graphs`, or several, where parts were written
+    in other ways, as `graphs, fixed`.
     """
 
     token_ids: Int[Tensor, "rows tokens"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stvg_lightning.models.decoding_prompts import PlacesByPrompt, attend_one_token
+from stvg_lightning.models.decoding_attention import PlacesByPrompt, Tables, attend_one_token
 from tests.models.interpreting import interpreted, needs_triton
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
@@ -47,8 +47,9 @@ def largest_difference(shape: tuple[int, ...], device: str, dtype: torch.dtype) 
     )
     own = tuple(kept)
     exact = [tuple(each.float() for each in pair) for pair in (prompt, own)]
-    expected = attend_one_token(query.float(), 0.3, *exact, PlacesByPrompt(num_prompts, each), biases)
-    return float((found.float() - expected).abs().max())
+    tables = Tables(*exact, PlacesByPrompt(num_prompts, each), *biases)
+    expected = attend_one_token(query[0].transpose(0, 1).float(), 0.3, tables)
+    return float((found[0].transpose(0, 1).float() - expected).abs().max())
 
 
 @pytest.mark.parametrize("shape", SHAPES)

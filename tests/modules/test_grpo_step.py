@@ -213,7 +213,7 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
             f"rollout/{name}"
             for name in ("equal_groups", "parse_failures", "length_tokens", "truncated", "log_prob_gap")
         ),
-        *(f"rollout/decoding_{way}" for way in ("plain", "fixed", "graphs")),
+        *(f"rollout/decoding_{way}" for way in ("plain", "lean", "fixed", "graphs")),
         *(f"grpo/{name}" for name in ("loss", "policy_loss", "kl", "clip_fraction", "ratio_mean", "gradient_norm")),
         "grpo/learning_rate",
         "grpo/entropy",
@@ -242,7 +242,7 @@ def test_what_is_logged(models: dict[str, VideoLanguageModel], world_shards: Pat
     assert 1 < last["floor/utilisation_repeated"] / last["floor/utilisation"] < 4
     assert 0 < last["floor/update_utilisation"] < 1 and 1 < last["grpo/entropy"] < 7
     assert last["rollout/parse_failures"] == 1.0 and last["rollout/equal_groups"] == 0.0
-    assert [last[f"rollout/decoding_{way}"] for way in ("plain", "fixed", "graphs")] == [1.0, 0.0, 0.0]
+    assert [last[f"rollout/decoding_{way}"] for way in ("plain", "lean", "fixed", "graphs")] == [0.0, 1.0, 0.0, 0.0]
     assert_close(last["rollout/truncated"], scored.rollouts.truncated.float().mean())
 
 

@@ -222,7 +222,7 @@ def test_a_tape_does_not_see_what_python_says() -> None:
 
 def test_without_a_gpu_graphs_are_refused_and_not_taken(models: dict[str, VideoLanguageModel]) -> None:
     network = models["qwen3_vl"].network
-    assert decoding_of("auto", network) == "plain" and decoding_of("fixed", network) == "fixed"
+    assert decoding_of("auto", network) == "lean" and decoding_of("fixed", network) == "fixed"
     with pytest.raises(ValueError, match="graphs needs the whole model on one NVIDIA GPU, not on cpu: choose auto"):
         decoding_of("graphs", network)
     assert Sampling().decoding == "auto"

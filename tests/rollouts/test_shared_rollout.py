@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stvg_lightning.models.decoding import Decoding
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.forward import Completions, banned_token_ids, completion_log_probs, encode_videos
 from stvg_lightning.models.group_rows import RowLayout
@@ -67,12 +68,12 @@ def repeated_rollout(
     return group
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize(("temperature", "decoding"), [(1.0, "plain"), (1.0, "fixed"), (1.0, "lean"), (0.7, "lean")])
 def test_a_shared_rollout_equals_repeated_rollouts(
-    model: VideoLanguageModel, world_samples: Samples, temperature: float
+    model: VideoLanguageModel, world_samples: Samples, temperature: float, decoding: Decoding
 ) -> None:
     model = often_ending(model)
-    prompts, sampling, seeds = prompts_of(model, world_samples[:2]), Sampling(6, temperature), [5, 6]
+    prompts, sampling, seeds = prompts_of(model, world_samples[:2]), Sampling(6, temperature, decoding), [5, 6]
     rollouts = roll_out(model, prompts, 3, sampling, seeds)
     lengths = rollouts.lengths_tokens.tolist()
     for index, prompt in enumerate(prompts):
@@ -278,7 +279,7 @@ def test_a_completion_that_has_ended_is_not_read_any_more(
         lambda module, given, options, output: read.append(options["inputs_embeds"].shape[1]), with_kwargs=True
     )
     prompts = prompts_of(ending, world_samples[:2])
-    rollouts = roll_out(ending, prompts, 3, Sampling(6), [5, 6])
+    rollouts = roll_out(ending, prompts, 3, Sampling(6, decoding="plain"), [5, 6])
     lengths = rollouts.lengths_tokens
     assert read[0] == sum(len(prompt.input_ids) for prompt in prompts)
     last_read = lengths.clamp(max=5) if is_ahead else lengths - 1
