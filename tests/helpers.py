@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 LOOSEST_TOLERANCE = 1e-4
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
 def assert_close(actual: Any, expected: Any, atol: float = 1e-6, rtol: float = 0.0) -> None:

@@ -5,6 +5,11 @@
 - `fixed`: tables of a few fixed shapes (`fixed_prompts`), as a recording needs them, without one.
 - `graphs`: those of `fixed` on an NVIDIA GPU, where each shape's step is recorded as a CUDA graph and replayed. Without
   it the hundreds of small kernels of a step take longer to start than to run.
+
+From prompts that were read (`group_forward.prefill`) a decoder makes its tables, `DecodingPrompts` that grow or
+`FixedPrompts`. Of each chosen token a step goes through the layers, transformers' own (`group_forward.decode_step`) or
+`LeanLayers`; every layer's attention is asked of the tables, which answer by `decoding_attention`, or on an NVIDIA GPU
+in half precision by `decoding_kernels`.
 """
 
 from __future__ import annotations

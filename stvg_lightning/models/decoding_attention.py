@@ -103,11 +103,10 @@ def _by_scores(
     queries: Float[Tensor, "rows heads queries width"], scale: float, tables: Tables
 ) -> Float[Tensor, "rows heads queries width"]:
     (keys, values), (own_keys, own_values), places = tables.prompt, tables.own, tables.places
-    queries = queries * scale
-    own_scores = _scores(queries, own_keys)
+    own_scores = _scores(queries, own_keys, scale)
     if tables.own_bias is not None:
         own_scores = own_scores + tables.own_bias
-    scores = _scores(places.gathered(queries), keys) + tables.prompt_bias[:, None, None]
+    scores = _scores(places.gathered(queries), keys, scale) + tables.prompt_bias[:, None, None]
     both = torch.cat([places.rows_of(scores, queries.shape[2]), own_scores], dim=-1)
     shares = both.softmax(dim=-1).to(own_values.dtype)
     of_prompt, of_own = shares.split([keys.shape[2], own_keys.shape[2]], dim=-1)
@@ -115,8 +114,8 @@ def _by_scores(
     return taken + of_own @ own_values
 
 
-def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    """Dot products in float32: in bfloat16 a score of 10 would be off by 0.03.
+def _scores(queries: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """Dot products, scaled, in float32: in bfloat16 a score of 10 would be off by 0.03.
 
     Keys of less precision are read as they are, or, with torch before 2.8, copied first.
     """
@@ -124,5 +123,5 @@ def _scores(queries: Tensor, keys: Tensor) -> Tensor:
         is_half = keys.dtype in (torch.bfloat16, torch.float16) and queries.dtype == keys.dtype
         if is_half and keys.device.type == "cuda" and "dtype" in torch.ops.aten.bmm.overloads():
             flat = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
-            return flat.unflatten(0, keys.shape[:2])
-        return queries.float() @ keys.float().transpose(-1, -2)
+            return flat.mul_(scale).unflatten(0, keys.shape[:2])
+        return (queries.float() * scale) @ keys.float().transpose(-1, -2)

@@ -49,7 +49,7 @@ def adapters_held(network: nn.Module) -> Iterator[None]:
 
 
 def _share(layers: Sequence[LeanLoraLinear]) -> Sequence[LeanLoraLinear]:
-    layers = [layer for layer in layers if layer.updates]
+    layers = [layer for layer in layers if layer.updates and layer.is_plain]
     if layers:
         shared = _Siblings(layers)
         for layer in layers:

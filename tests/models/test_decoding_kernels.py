@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from stvg_lightning.models.decoding_attention import PlacesByPrompt, Tables, attend_one_token
+from tests.helpers import needs_gpu
 from tests.models.interpreting import interpreted, needs_triton
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 pytestmark = needs_triton
 # prompts, rows of each, heads of keys, queries for each, tokens, written tokens, channels
 SHAPES = [(2, 3, 2, 2, 70, 10, 16), (3, 8, 2, 7, 600, 65, 24), (1, 5, 1, 1, 33, 1, 128), (2, 40, 1, 7, 300, 5, 16)]

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from stvg_lightning.models import flash_attention
 from stvg_lightning.models.flash_attention import Segments, attend_segments
-from tests.helpers import assert_close
+from tests.helpers import assert_close, needs_gpu
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 SCALE = 0.3
 LENGTHS = [9, 4, 1, 6, 5, 3, 2]
 """A prompt and three completions, a prompt and two."""

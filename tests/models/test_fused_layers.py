@@ -15,6 +15,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 from stvg_lightning.models import fused_layers
 from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.loading import VideoLanguageModel
+from tests.helpers import needs_gpu
 from tests.rollouts.recordings import autocast_on_an_imagined_gpu
 
 
@@ -63,7 +64,7 @@ def test_autocast_leaves_half_precision_as_it_is() -> None:
         assert norm(torch.empty(3, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@needs_gpu
 def test_on_a_gpu_values_and_gradients_are_those_of_float32() -> None:
     norm = Qwen2_5_VLRMSNorm(256)
     torch.nn.init.normal_(norm.weight)

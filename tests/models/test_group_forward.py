@@ -26,12 +26,11 @@ from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.models.row_attention import attend_by_parts, blocks_of
 from stvg_lightning.objectives import BatchTotals, grpo
 from stvg_lightning.tubes import Sample
-from tests.helpers import assert_close
+from tests.helpers import assert_close, needs_gpu
 from tests.small_models import allowed_log_probs, batch_of, copied, plain_logits, prompts_of, random_completions
 
 Samples = tuple[Sample, ...]
 TEMPERATURE = 0.8
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 LENGTHS_TOKENS = [7, 3, 5, 1, 4, 7]
 MASK = torch.arange(7) < torch.tensor(LENGTHS_TOKENS)[:, None]
 COMPLETIONS = Completions(random_completions(6, 7), MASK)

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from stvg_lightning.models import lora_siblings
 from stvg_lightning.models.lora_layers import LeanLoraLinear, make_lora_lean
 from stvg_lightning.models.lora_siblings import adapters_held
-from tests.helpers import assert_close
+from tests.helpers import assert_close, needs_gpu
 
 WIDTH = 48
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
 class Layer(nn.Module):
@@ -69,6 +68,16 @@ def test_without_adapters_none_counts() -> None:
         expected = network(x)
         with adapters_held(network):
             assert torch.equal(network(x), expected)
+
+
+def test_a_layer_that_is_not_plain_computes_by_itself() -> None:
+    network, x = adapted(), torch.randn(2, WIDTH)
+    layer = network.base_model.model
+    layer.k_proj.base_layer.weight.requires_grad_()
+    expected = network(x)
+    with torch.no_grad(), adapters_held(network):
+        assert layer.k_proj.shortcut is None and layer.q_proj.shortcut is layer.v_proj.shortcut is not None
+        assert_close(network(x), expected)
 
 
 def test_other_adapters_and_gradients_are_not_those_of_the_beginning() -> None:

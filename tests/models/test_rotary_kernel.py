@@ -5,19 +5,28 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.llama import modeling_llama
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from stvg_lightning.models.fused_layers import fuse_layers
 from stvg_lightning.models.loading import VideoLanguageModel
+from tests.helpers import needs_gpu
 from tests.models.interpreting import interpreted, needs_triton
 
 pytestmark = needs_triton
-THEIRS = modeling_qwen2_5_vl.apply_rotary_pos_emb
+MODULES = {"qwen2_5_vl": modeling_qwen2_5_vl, "qwen3_vl": modeling_qwen3_vl} | {
+    "qwen2": modeling_qwen2,
+    "qwen3": modeling_qwen3,
+    "llama": modeling_llama,
+}
 # batch, heads, heads of keys, tokens, channels
 SHAPES = [(1, 28, 4, 5, 128), (2, 3, 3, 7, 24)]
 
 
-def largest_difference(shape: tuple[int, ...], device: str, dtype: torch.dtype) -> float:
+def largest_difference(family: str, shape: tuple[int, ...], device: str, dtype: torch.dtype) -> float:
     """Between the kernel and transformers' operations in float32: both results and both gradients."""
     from stvg_lightning.models.rotary_kernel import rotate
 
@@ -35,23 +44,26 @@ def largest_difference(shape: tuple[int, ...], device: str, dtype: torch.dtype) 
         output = rotation(*turned, cosine, sine)
         return [*output, *torch.autograd.grad(output, turned, gradients)]
 
-    theirs = getattr(THEIRS, "__wrapped__", THEIRS)
+    theirs = MODULES[family].apply_rotary_pos_emb
+    theirs = getattr(theirs, "__wrapped__", theirs)
     pairs = zip(results(rotate, *given), results(theirs, *(each.float() for each in given)), strict=True)
     return max(float((found.float() - expected).abs().max()) for found, expected in pairs)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_interpreted_it_gives_what_transformers_operations_give(shape: tuple[int, ...]) -> None:
-    assert interpreted(f"from {__name__} import *; largest_difference({shape}, 'cpu', torch.float32)") < 1e-5
+    of_all = f"max(largest_difference(family, {shape}, 'cpu', torch.float32) for family in MODULES)"
+    assert interpreted(f"from {__name__} import *; {of_all}") < 1e-5
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@needs_gpu
+@pytest.mark.parametrize("family", MODULES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype, most", [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
 def test_compiled_it_gives_what_transformers_operations_give(
-    shape: tuple[int, ...], dtype: torch.dtype, most: float
+    family: str, shape: tuple[int, ...], dtype: torch.dtype, most: float
 ) -> None:
-    assert largest_difference(shape, "cuda", dtype) < most
+    assert largest_difference(family, shape, "cuda", dtype) < most
 
 
 def test_models_of_a_kind_have_it_once(model: VideoLanguageModel) -> None:

@@ -11,10 +11,9 @@ from torch import Tensor
 from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
 from stvg_lightning.models.loading import VideoLanguageModel, load_model
 from stvg_lightning.rollouts.choosing import Groups, KernelChooser, TorchChooser, chooser_of
-from tests.helpers import assert_close
+from tests.helpers import assert_close, needs_gpu
 from tests.models.interpreting import interpreted, needs_triton
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 SIZE = 9000  # more than one stretch of the kernel, and the last one not full
 
 

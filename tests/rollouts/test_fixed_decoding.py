@@ -20,13 +20,12 @@ from stvg_lightning.rollouts import in_process
 from stvg_lightning.rollouts.in_process import InProcessSampler
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, joined
 from stvg_lightning.tubes import Sample
-from tests.helpers import assert_close
+from tests.helpers import assert_close, needs_gpu
 from tests.rollouts.recordings import Tape, step_on_an_imagined_gpu
 from tests.small_models import batch_of, copied, prompts_of, with_biased_head
 
 Samples = tuple[Sample, ...]
 GROUP, TOKENS = 5, 21
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
 @pytest.fixture
