@@ -132,7 +132,14 @@ def row_mask(layout: RowLayout, device: torch.device, dtype: torch.dtype) -> Blo
 
 
 def use_row_attention(model: PreTrainedModel) -> None:
-    """Let a model's language layers attend to rows of groups where a pass is given their layout."""
+    """Let a model's language layers attend to rows of groups where a pass is given their layout.
+
+    Raises:
+        ValueError: a layer attends within a sliding window, which would be passed over.
+    """
+    windows = (getattr(module, "sliding_window", None) for module in model.model.language_model.modules())
+    if window := next(filter(None, windows), None):
+        raise ValueError(f"layers that see {window} tokens alone (use_sliding_window) are not supported")
     AttentionInterface.register(NAME, row_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.model.language_model.config._attn_implementation = NAME

@@ -318,3 +318,11 @@ def test_entropies_are_those_of_the_full_softmax(model: VideoLanguageModel, worl
             assert_close(found[row, mask[row]], expected[mask[row]], atol=1e-5)
             assert (found[row, ~mask[row]] == 0).all()
     assert 1.0 < float(found[mask].mean()) < 7.0
+
+
+def test_sliding_windows_are_refused(models: dict[str, VideoLanguageModel]) -> None:
+    network = copied(models["qwen2_5_vl"]).network
+    row_attention.use_row_attention(network)
+    network.model.language_model.layers[1].self_attn.sliding_window = 4096
+    with pytest.raises(ValueError, match="layers that see 4096 tokens alone"):
+        row_attention.use_row_attention(network)
