@@ -50,8 +50,11 @@ def states_of(model: VideoLanguageModel, samples: Samples, is_lean: bool) -> Ten
 
 
 def stirred(model: VideoLanguageModel) -> VideoLanguageModel:
-    """The model with all its weights moved, so that biases are not 0 and norms' weights not 1."""
+    """A copy in which nothing is as usual: biases are not 0, norms' weights not 1, and layers differ."""
     model = copied(model)
+    first, second, *_ = model.network.model.language_model.layers
+    first.self_attn.scaling *= 0.7
+    second.mlp.act_fn = nn.GELU()
     torch.manual_seed(5)
     for parameter in model.network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -126,6 +129,20 @@ def quantized(model: VideoLanguageModel) -> None:
     layer.up_proj.__class__ = type("Linear4bit", (nn.Linear,), {})
 
 
+def quantized_below_its_adapter(model: VideoLanguageModel) -> None:
+    with_adapters(model, ("up_proj",))
+    layer = model.network.model.language_model.layers[0].mlp
+    layer.up_proj.base_layer.__class__ = type("Linear4bit", (nn.Linear,), {})
+
+
+def in_half_precision_at_the_end(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.norm.bfloat16()
+
+
+def elsewhere_at_the_end(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.norm.to("meta")
+
+
 def merged(model: VideoLanguageModel) -> None:
     with_adapters(model, ("down_proj",)).merge_adapter()
 
@@ -134,12 +151,15 @@ def merged(model: VideoLanguageModel) -> None:
     ("change", "obstacle"),
     [
         (in_half_precision, "not everything is computed in float32"),
+        (in_half_precision_at_the_end, "not everything is computed in float32"),
         (of_another_kind, "layers of the kind Qwen9DecoderLayer are not known"),
         (quantized, "0.mlp.up_proj is more than a matrix with plain adapters"),
+        (quantized_below_its_adapter, "0.mlp.up_proj is more than"),
         (merged, "0.mlp.down_proj is more than"),
         (lambda model: with_adapters(model, ("k_proj",), use_dora=True), "0.self_attn.k_proj is more than"),
         (lambda model: with_adapters(model, ("k_proj",), lora_bias=True), "0.self_attn.k_proj is more than"),
         (lambda model: model.network.to("meta"), "the model is not on the CPU"),
+        (elsewhere_at_the_end, "the model is not on the CPU"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_written_plainly(

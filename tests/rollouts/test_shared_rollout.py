@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stvg_lightning.models import decoding_prompts
 from stvg_lightning.models.decoding import Decoding
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.forward import Completions, banned_token_ids, completion_log_probs, encode_videos
@@ -22,6 +23,7 @@ from tests.small_models import (
     VOCABULARY_SIZE,
     allowed_log_probs,
     batch_of,
+    copied,
     noise_clip,
     own_tower_attention,
     plain_log_probs,
@@ -81,6 +83,37 @@ def test_a_shared_rollout_equals_repeated_rollouts(
             place = 3 * index + row
             assert rollouts.token_ids[place, : lengths[place]].tolist() == tokens
             assert_close(rollouts.log_probs[place, : lengths[place]], log_probs, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoding", ["plain", "lean"])
+def test_what_was_written_stays_where_tables_grow(
+    model: VideoLanguageModel, world_samples: Samples, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, sampling = prompts_of(model, world_samples[:2]), Sampling(12, 1.0, decoding)
+    expected = roll_out(model, prompts, 2, sampling, [5, 6])
+    monkeypatch.setattr(decoding_prompts, "LEAST_ROOM_TOKENS", 1)
+    rollouts = roll_out(model, prompts, 2, sampling, [5, 6])
+    assert torch.equal(rollouts.token_ids, expected.token_ids)
+    assert_close(rollouts.log_probs, expected.log_probs, atol=1e-5)
+
+
+def test_lean_rollouts_pass_by_the_layers_and_follow_their_weights(
+    model: VideoLanguageModel, world_samples: Samples
+) -> None:
+    """As weights are learned: what was taken apart for one rollout is not there for the next."""
+    model, passes = copied(model), []
+    prompts = prompts_of(model, world_samples[:2])
+    layers = model.network.model.language_model.layers
+    layers[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    before = roll_out(model, prompts, 2, Sampling(6, 1.0, "lean"), [5, 6])
+    assert len(passes) == 1, "the prompts are read by them, and no completion"
+    torch.manual_seed(3)
+    for parameter in layers.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    after, plain = (roll_out(model, prompts, 2, Sampling(6, 1.0, way), [5, 6]) for way in ("lean", "plain"))
+    assert torch.equal(after.token_ids, plain.token_ids)
+    assert_close(after.log_probs, plain.log_probs, atol=1e-5)
+    assert (before.log_probs[:, 0] - after.log_probs[:, 0]).abs().max() > 0.01
 
 
 def test_completions_end_at_different_times(model: VideoLanguageModel, world_samples: Samples) -> None:
