@@ -1,13 +1,14 @@
 """A language model's layers as the matrices they multiply by, for completions that are written on a CPU.
 
-A step there reads a few tokens, and going through transformers' modules takes as long as their products. Here adapters
-are added to their matrices once for a rollout, and a layer is some twenty operations. What it computes is what the
-layers of `LAYERS` compute, to rounding; hooks on them are not called.
+A step of a small model reads a few tokens there, and going through transformers' modules takes as long as their
+products. Here adapters are added to their matrices once for all prompts that are written together, and a layer is some
+twenty operations. What it computes is what the parts of `KINDS` compute, to rounding; where there are others, or
+something was hooked into them, `why_not_lean` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,17 +22,18 @@ from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.families import own_position_ids
 from stvg_lightning.models.lora_layers import LeanLoraLinear
 
-LAYERS = (
-    "Qwen2_5_VLDecoderLayer",
-    "Qwen3VLTextDecoderLayer",
-    "Qwen2DecoderLayer",
-    "Qwen3DecoderLayer",
-    "LlamaDecoderLayer",
+KINDS = (
+    *("Qwen2_5_VLDecoderLayer", "Qwen2_5_VLAttention", "Qwen2_5_VLRMSNorm"),
+    *("Qwen2DecoderLayer", "Qwen2Attention", "Qwen2MLP", "Qwen2RMSNorm"),
+    *("Qwen3VLTextDecoderLayer", "Qwen3VLTextAttention", "Qwen3VLTextMLP", "Qwen3VLTextRMSNorm"),
+    *("Qwen3DecoderLayer", "Qwen3Attention", "Qwen3MLP", "Qwen3RMSNorm"),
+    *("LlamaDecoderLayer", "LlamaAttention", "LlamaMLP", "LlamaRMSNorm"),
 )
 """Norm, attention with turned queries and keys, norm, gated layer; Qwen3's have norms of queries and keys besides."""
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-MOST_BYTES = 2**30
-"""Of all matrices, which are held twice while completions are written; where there are more, products take the time."""
+READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+MOST_BYTES = 2**27
+"""Of all matrices. With some 190 MiB of them hardly anything is gained; with 960 a rollout took a fifth longer."""
 
 
 class Product(NamedTuple):
@@ -165,7 +167,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class LeanLayers:
-    """The layers of a vision-language model, with their weights and adapters as they were when this was made."""
+    """The layers of a vision-language model; only good until its weights or adapters change."""
 
     model: PreTrainedModel
     layers: tuple[LeanLayer, ...]
@@ -193,24 +195,53 @@ class LeanLayers:
 
 def why_not_lean(model: PreTrainedModel) -> str | None:
     """What keeps a model's layers from being taken apart; None: nothing does."""
-    parameters = list(model.model.language_model.parameters())
+    language_model = model.model.language_model
+    parameters = list(language_model.parameters())
     if any(parameter.device.type != "cpu" for parameter in parameters):
         return "the model is not on the CPU"
     if any(parameter.dtype != torch.float32 for parameter in parameters) or torch.is_autocast_enabled("cpu"):
         return "not everything is computed in float32"
-    kinds = {type(layer).__name__ for layer in model.model.language_model.layers}
-    if unknown := sorted(kinds - set(LAYERS)):
-        return f"layers of the kind {unknown[0]} are not known"
-    linear_layers = list(_linear_layers(model))
-    for name, layer in linear_layers:
+    if unknown := sorted({kind for kind in _kinds(language_model) if kind not in KINDS}):
+        return f"parts of the kind {unknown[0]} are not known"
+    for name, part in language_model.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+            return f"something is hooked into {name or 'the language model'}"
+    if [layer.self_attn.layer_idx for layer in language_model.layers] != [
+        *range(language_model.config.num_hidden_layers)
+    ]:
+        return "its layers are not those of its configuration, in order"
+    for name, layer in _linear_layers(language_model):
         if not (type(layer) is nn.Linear or (isinstance(layer, LeanLoraLinear) and layer.is_matrix)):
             return f"{name} is more than a matrix with plain adapters"
-    num_bytes = sum(_linear_of(layer).weight.nbytes for _, layer in linear_layers)
+    linear_layers = {name: _linear_of(layer) for name, layer in _linear_layers(language_model)}
+    if uneven := next((name for name in linear_layers if _is_uneven(name, linear_layers)), None):
+        return f"{uneven} and what reads the same have not all a bias"
+    num_bytes = sum(layer.weight.nbytes for layer in linear_layers.values())
     return f"its matrices have more than {MOST_BYTES >> 20} MiB" if num_bytes > MOST_BYTES else None
 
 
-def _linear_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    for name, layer in model.model.language_model.layers.named_modules():
+def _kinds(language_model: Any) -> Iterator[str]:
+    """Of the parts that are taken apart, activations and linear layers aside."""
+    for name, part in language_model.layers.named_modules():
+        *above, last = name.split(".")
+        if name and not {*above, last} & {*LINEAR_LAYERS, "act_fn"}:
+            yield _kind_of(part)
+    yield _kind_of(language_model.norm)
+
+
+def _kind_of(part: nn.Module) -> str:
+    return type(part).__name__.replace("FusedNorm", "RMSNorm")
+
+
+def _is_uneven(name: str, linear_layers: Mapping[str, nn.Linear]) -> bool:
+    """Whether of the layers that read the same as this one some have a bias and others have none."""
+    place, _, own_name = name.rpartition(".")
+    siblings = next((names for names in READ_THE_SAME if own_name in names), (own_name,))
+    return len({linear_layers[f"{place}.{each}"].bias is None for each in siblings}) > 1
+
+
+def _linear_layers(language_model: Any) -> Iterator[tuple[str, nn.Module]]:
+    for name, layer in language_model.layers.named_modules():
         if name.rpartition(".")[2] in LINEAR_LAYERS:
             yield name, layer
 

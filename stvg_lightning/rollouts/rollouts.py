@@ -24,9 +24,10 @@ class Sampling:
         temperature: divides the logits; 0 takes the likeliest token.
         decoding: how tokens are written one after the other; in float32 the results are the same to rounding.
             `graphs`: each step is recorded and replayed as a CUDA graph, in tables of a few fixed shapes; `fixed`:
-            those shapes without a recording; `plain`: shapes that follow what is left; `lean`: likewise, of a model
-            that a CPU holds in float32, its layers taken apart; `auto`: `graphs` on one NVIDIA GPU, with a warning and
-            without recordings where a step cannot be recorded, else `lean` where that can be, else `plain`.
+            those shapes without a recording; `plain`: shapes that follow what is left; `lean`: likewise, of a small
+            model that a CPU holds in float32, its layers taken apart; `auto`: `graphs` on one NVIDIA GPU, with a
+            warning and without recordings where a step cannot be recorded, else `lean` where that can be, else
+            `plain`.
     """
 
     max_new_tokens: int = 1024

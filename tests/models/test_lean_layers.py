@@ -1,4 +1,7 @@
-"""A language model's layers taken apart, against transformers' own: in every family, with adapters and without."""
+"""A language model's layers taken apart, against transformers' own: in every family, with adapters and without.
+
+Both read and write the same tables, which `test_decoding_attention` and `test_shared_rollout` look at.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, Qwen3Config, Qwen3Model
 
@@ -32,16 +36,15 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 def states_of(model: VideoLanguageModel, samples: Samples, is_lean: bool) -> Tensor:
     """After a few tokens of each completion, of which some leave on the way: (steps of rows, width)."""
     prompts = prompts_of(model, samples)
-    assert len({len(prompt.input_ids) for prompt in prompts}) > 1, "prompts of one length need no padding"
     batch = batch_of(model, prompts)
     read = prefill(model.network, batch, encode_videos(model.network, batch), GROUP).prompts
     positions = batch.position_ids[:, :, -1].repeat_interleave(GROUP, dim=1)
-    lean = LeanLayers.of(model.network)
+    lean = LeanLayers.of(model.network) if is_lean else None
     found = []
     for step in range(STEPS):
         token_ids = torch.arange(positions.shape[1]) + 100 + step
         given = token_ids, positions + 1 + step, read
-        found.append(lean.step(*given) if is_lean else decode_step(model.network, *given))
+        found.append(lean.step(*given) if lean else decode_step(model.network, *given))
         read.step += 1
         kept = torch.arange(len(token_ids)) != step
         read.keep(kept)
@@ -124,6 +127,37 @@ def of_another_kind(model: VideoLanguageModel) -> None:
     layers[1].__class__ = type("Qwen9DecoderLayer", (type(layers[1]),), {})
 
 
+def with_another_gated_layer(model: VideoLanguageModel) -> None:
+    layer = model.network.model.language_model.layers[1]
+    layer.mlp.__class__ = type("LoudMLP", (type(layer.mlp),), {"forward": lambda self, x: 2 * super(self).forward(x)})
+
+
+def with_another_norm_at_the_end(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.norm = nn.Identity()
+
+
+def with_a_hook(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.layers[1].self_attn.register_forward_hook(lambda *_: None)
+
+
+def with_a_patch(model: VideoLanguageModel) -> None:
+    layer = model.network.model.language_model.layers[1]
+    layer.mlp.forward = layer.mlp.forward
+
+
+def in_another_order(model: VideoLanguageModel) -> None:
+    layers = model.network.model.language_model.layers
+    layers[0], layers[1] = layers[1], layers[0]
+
+
+def with_layers_too_many(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.config.num_hidden_layers -= 1
+
+
+def with_a_bias_less(model: VideoLanguageModel) -> None:
+    model.network.model.language_model.layers[1].self_attn.k_proj.bias = None
+
+
 def quantized(model: VideoLanguageModel) -> None:
     layer = model.network.model.language_model.layers[0].mlp
     layer.up_proj.__class__ = type("Linear4bit", (nn.Linear,), {})
@@ -152,7 +186,14 @@ def merged(model: VideoLanguageModel) -> None:
     [
         (in_half_precision, "not everything is computed in float32"),
         (in_half_precision_at_the_end, "not everything is computed in float32"),
-        (of_another_kind, "layers of the kind Qwen9DecoderLayer are not known"),
+        (of_another_kind, "parts of the kind Qwen9DecoderLayer are not known"),
+        (with_another_gated_layer, "parts of the kind LoudMLP are not known"),
+        (with_another_norm_at_the_end, "parts of the kind Identity are not known"),
+        (with_a_hook, "something is hooked into layers.1.self_attn"),
+        (with_a_patch, "something is hooked into layers.1.mlp"),
+        (in_another_order, "its layers are not those of its configuration, in order"),
+        (with_layers_too_many, "its layers are not those of its configuration, in order"),
+        (with_a_bias_less, "1.self_attn.q_proj and what reads the same have not all a bias"),
         (quantized, "0.mlp.up_proj is more than a matrix with plain adapters"),
         (quantized_below_its_adapter, "0.mlp.up_proj is more than"),
         (merged, "0.mlp.down_proj is more than"),
@@ -172,6 +213,22 @@ def test_what_cannot_be_taken_apart_is_written_plainly(
     assert decoding_of("auto", model.network) == "plain"
     with pytest.raises(ValueError, match=f"decoding: lean cannot be, .*{obstacle.split()[-1]}.*: choose auto"):
         decoding_of("lean", model.network)
+
+
+def test_adapters_that_are_not_in_use_are_left_out(
+    models: dict[str, VideoLanguageModel], world_samples: Samples
+) -> None:
+    """Against peft's own layers, which `updates` has no part in."""
+    model = stirred(models["qwen2_5_vl"])
+    network = with_adapters(model, ALL, count=3)
+    both = states_of(model, world_samples[:2], is_lean=True)
+    network.base_model.set_adapter(["stage_2", "default"])
+    found = states_of(model, world_samples[:2], is_lean=True)
+    for layer in network.modules():
+        if isinstance(layer, LeanLoraLinear):
+            layer.__class__ = Linear
+    assert_close(found, states_of(model, world_samples[:2], is_lean=False), rtol=1e-5, atol=1e-5)
+    assert (found - both).abs().max() > 0.1
 
 
 def test_large_matrices_are_not_held_twice(
