@@ -104,10 +104,10 @@ def decoder_of(
         most_tokens: that are read of any completion.
         must_record: a step that cannot be recorded is an error; otherwise it is warned of, and done without.
     """
-    if decoding == "lean":
-        return GrowingDecoder("lean", LeanLayers.of(model).step, prompts, last_positions)
     if decoding == "plain" or most_tokens == 0:
         return GrowingDecoder("plain", partial(decode_step, model), prompts, last_positions)
+    if decoding == "lean":
+        return GrowingDecoder("lean", LeanLayers.of(model).step, prompts, last_positions)
     fixed = FixedPrompts.of(prompts, last_positions, most_tokens)
     record = GraphRecorder(last_positions.device) if decoding == "graphs" else None
     return FixedDecoder.of(model, fixed, record, must_record)
