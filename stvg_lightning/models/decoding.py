@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,9 +35,9 @@ from stvg_lightning.models.lean_layers import LeanLayers, why_not_lean
 from stvg_lightning.tubes.choices import check_choice
 
 Way = Literal["plain", "lean", "fixed", "graphs"]
-Decoding = Literal["auto", "plain", "lean", "fixed", "graphs"]
-WAYS: tuple[Way, ...] = ("plain", "lean", "fixed", "graphs")
-DECODINGS: tuple[Decoding, ...] = ("auto", *WAYS)
+Decoding = Literal["auto", Way]
+WAYS: tuple[Way, ...] = get_args(Way)
+DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 LEAST_STEPS_AHEAD = 8
 """A recording takes about as long as some steps: it is not made of a shape that goes sooner than that."""
 Step = Callable[[], Tensor]

@@ -8,8 +8,9 @@ something was hooked into them, `why_not_lean` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.families import own_position_ids
 from stvg_lightning.models.lora_layers import LeanLoraLinear
+from stvg_lightning.models.lora_siblings import SIBLINGS
 
 KINDS = (
     *("Qwen2_5_VLDecoderLayer", "Qwen2_5_VLAttention", "Qwen2_5_VLRMSNorm"),
@@ -30,8 +32,7 @@ KINDS = (
     *("LlamaDecoderLayer", "LlamaAttention", "LlamaMLP", "LlamaRMSNorm"),
 )
 """Norm, attention with turned queries and keys, norm, gated layer; Qwen3's have norms of queries and keys besides."""
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-READ_THE_SAME = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+LINEAR_LAYERS = (*chain(*SIBLINGS), "o_proj", "down_proj")
 MOST_BYTES = 2**27
 """Of all matrices. With some 190 MiB of them hardly anything is gained; with 960 a rollout took a fifth longer."""
 
@@ -213,10 +214,11 @@ def why_not_lean(model: PreTrainedModel) -> str | None:
     for name, layer in _linear_layers(language_model):
         if not (type(layer) is nn.Linear or (isinstance(layer, LeanLoraLinear) and layer.is_matrix)):
             return f"{name} is more than a matrix with plain adapters"
-    linear_layers = {name: _linear_of(layer) for name, layer in _linear_layers(language_model)}
-    if uneven := next((name for name in linear_layers if _is_uneven(name, linear_layers)), None):
-        return f"{uneven} and what reads the same have not all a bias"
-    num_bytes = sum(layer.weight.nbytes for layer in linear_layers.values())
+    for part, names in product(language_model.layers.modules(), SIBLINGS):
+        siblings = [_linear_of(layer) for name, layer in part.named_children() if name in names]
+        if len({layer.bias is None for layer in siblings}) > 1:
+            return f"of {', '.join(names)} some have a bias and some have none"
+    num_bytes = sum(_linear_of(layer).weight.nbytes for _, layer in _linear_layers(language_model))
     return f"its matrices have more than {MOST_BYTES >> 20} MiB" if num_bytes > MOST_BYTES else None
 
 
@@ -231,13 +233,6 @@ def _kinds(language_model: Any) -> Iterator[str]:
 
 def _kind_of(part: nn.Module) -> str:
     return type(part).__name__.replace("FusedNorm", "RMSNorm")
-
-
-def _is_uneven(name: str, linear_layers: Mapping[str, nn.Linear]) -> bool:
-    """Whether of the layers that read the same as this one some have a bias and others have none."""
-    place, _, own_name = name.rpartition(".")
-    siblings = next((names for names in READ_THE_SAME if own_name in names), (own_name,))
-    return len({linear_layers[f"{place}.{each}"].bias is None for each in siblings}) > 1
 
 
 def _linear_layers(language_model: Any) -> Iterator[tuple[str, nn.Module]]:

@@ -46,7 +46,7 @@ def in_one_precision(*tensors: Tensor) -> list[Tensor]:
     kind = tensors[0].device.type
     is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if is_cast else tensors[0].dtype
-    return [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in tensors]
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def attend_completions(

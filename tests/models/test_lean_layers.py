@@ -193,7 +193,7 @@ def merged(model: VideoLanguageModel) -> None:
         (with_a_patch, "something is hooked into layers.1.mlp"),
         (in_another_order, "its layers are not those of its configuration, in order"),
         (with_layers_too_many, "its layers are not those of its configuration, in order"),
-        (with_a_bias_less, "1.self_attn.q_proj and what reads the same have not all a bias"),
+        (with_a_bias_less, "of q_proj, k_proj, v_proj some have a bias and some have none"),
         (quantized, "0.mlp.up_proj is more than a matrix with plain adapters"),
         (quantized_below_its_adapter, "0.mlp.up_proj is more than"),
         (merged, "0.mlp.down_proj is more than"),

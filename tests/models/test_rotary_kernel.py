@@ -17,7 +17,9 @@ from tests.helpers import needs_gpu
 from tests.models.interpreting import interpreted, needs_triton
 
 pytestmark = needs_triton
-MODULES = {"qwen2_5_vl": modeling_qwen2_5_vl, "qwen3_vl": modeling_qwen3_vl} | {
+MODULES = {
+    "qwen2_5_vl": modeling_qwen2_5_vl,
+    "qwen3_vl": modeling_qwen3_vl,
     "qwen2": modeling_qwen2,
     "qwen3": modeling_qwen3,
     "llama": modeling_llama,
