@@ -101,6 +101,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--completion-tokens", type=int, default=128)
     parser.add_argument("--tokens-per-rollout", type=int, help="of the shared form: see GRPOSettings (default: all)")
+    parser.add_argument("--tokens-per-pass", type=int, help="likewise, of its update (default: a question at a time)")
     parser.add_argument("--repeats", type=int, default=1, help="steps that count in each process (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each form, in turn (default: 3)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

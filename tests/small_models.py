@@ -27,7 +27,7 @@ from transformers import (
 from stvg_lightning.answers import id_span
 from stvg_lightning.data.video import VideoSampling
 from stvg_lightning.models.families import tower_of
-from stvg_lightning.models.forward import banned_token_ids
+from stvg_lightning.models.head import banned_token_ids
 from stvg_lightning.models.loading import VideoLanguageModel, position_rule, wrap_model
 from stvg_lightning.models.prompts import EncodedPrompt, PromptBatch, PromptEncoder, collate_prompts
 from stvg_lightning.models.tiny_architecture import (
@@ -249,8 +249,8 @@ class BiasedHead(nn.Module):
         self.head, self.bias = head, bias
 
     def forward(self, hidden: Tensor) -> Tensor:
-        added = torch.zeros(VOCABULARY_SIZE, dtype=hidden.dtype)
-        added[list(self.bias)] = torch.tensor(list(self.bias.values()), dtype=hidden.dtype)
+        added = torch.zeros(VOCABULARY_SIZE, dtype=hidden.dtype, device=hidden.device)
+        added[list(self.bias)] = added.new_tensor(list(self.bias.values()))
         return self.head(hidden) + added
 
 

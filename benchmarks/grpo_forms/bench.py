@@ -30,7 +30,7 @@ from stvg_lightning.models.loading import VideoLanguageModel, position_rule, wra
 from stvg_lightning.models.prompts import PromptEncoder
 from stvg_lightning.models.tiny_architecture import SPECIAL_TOKENS
 from stvg_lightning.modules.batches import make_batch
-from stvg_lightning.modules.collecting import Collected, Collector, Portion
+from stvg_lightning.modules.collecting import Collected, Collector
 from stvg_lightning.modules.grpo import GRPO
 from stvg_lightning.modules.grpo_settings import GRPOSettings
 from stvg_lightning.modules.optimization import Optimization
@@ -95,7 +95,12 @@ class Bench:
             case.group_size,
             tokens_per_rollout=case.tokens_per_rollout,
         )
-        settings = GRPOSettings(max_rollouts=1, group_size=case.group_size)
+        settings = GRPOSettings(
+            max_rollouts=1,
+            group_size=case.group_size,
+            micro_batch_prompts=1 if case.tokens_per_pass is None else None,
+            tokens_per_pass=case.tokens_per_pass,
+        )
         self.module = GRPO(self.adapted, self.collector, grpo(beta=BETA), settings, Optimization())
         Attached(self.module, case.device)
         trained = [p for p in self.adapted.adapter.parameters() if p.requires_grad]
@@ -125,13 +130,13 @@ class Bench:
         return {**spent, **rollouts.seconds}, features, rollouts.decoding
 
     def update(self, rollouts: Rollouts, features: VideoFeatures) -> dict[str, float]:
-        """Reference, policy, the way back, question by question, and one step of AdamW."""
+        """Reference, policy, the way back, and one step of AdamW."""
         started = self.now()
         rewards = torch.tensor([share_of_even_letters(text) for text in rollouts.texts], device=self.case.device)
         spent = {"reward": self.now() - started}
         of_groups = rewards.view(-1, self.case.group_size)
         collected = Collected(self.batch, features, rollouts, [], of_groups, 0, {}, {})
-        portions = [Portion(collected, slice(place, place + 1)) for place in range(self.case.num_prompts)]
+        portions = self.module.portions([collected])
         started = self.now()
         with self.case.autocast():
             self.module.accumulate_gradients(portions, self.module.credits(portions))

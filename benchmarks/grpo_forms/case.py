@@ -81,6 +81,7 @@ class Case:
         scale: one of `SCALES`.
         decoding: how the shared form writes completions; see `Sampling`.
         tokens_per_rollout: of the shared form; see `GRPOSettings`.
+        tokens_per_pass: of the shared form's update, likewise; None: question by question.
         keep_activations: what a way back needs is kept; otherwise, in the large model, each layer's input alone, and
             the rest is computed again.
         only_update: the memory of the update is measured, and nothing else.
@@ -96,6 +97,7 @@ class Case:
     scale: str = "small"
     decoding: Decoding = "auto"
     tokens_per_rollout: int | None = None
+    tokens_per_pass: int | None = None
     keep_activations: bool = False
     only_update: bool = False
 

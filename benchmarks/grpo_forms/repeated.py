@@ -23,9 +23,9 @@ from stvg_lightning.models.forward import (
     encode_videos,
     evaluation_mode,
     language_states,
-    next_token_log_probs,
 )
 from stvg_lightning.models.group_forward import GroupPart
+from stvg_lightning.models.head import next_token_log_probs
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch, collate_prompts
 from stvg_lightning.modules.collecting import Portion

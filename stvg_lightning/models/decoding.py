@@ -40,6 +40,8 @@ WAYS: tuple[Way, ...] = get_args(Way)
 DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 LEAST_STEPS_AHEAD = 8
 """A recording takes about as long as some steps: it is not made of a shape that goes sooner than that."""
+LEAST_FREE_BYTES = 2**30
+"""Of a GPU's memory, before a step is recorded, which itself needs some ten MiB for every hundred rows."""
 Step = Callable[[], Tensor]
 Recorder = Callable[[Step], Step]
 """Runs a step and gives what repeats it on the same places of memory; both give the same tensor."""
@@ -257,12 +259,16 @@ def _first_layer_alone(model: PreTrainedModel) -> Iterator[None]:
 
 
 class GraphRecorder:
-    """Records steps as CUDA graphs, which share their memory: only one of them runs at a time."""
+    """Records steps as CUDA graphs, which share their memory: only one of them runs at a time.
+
+    The GPU is not waited for: it may still be reading the prompts while the step after them is recorded.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         with torch.cuda.device(device):
             self.pool = torch.cuda.graph_pool_handle()
+            self.stream = torch.cuda.Stream(device)
 
     def __call__(self, step: Step) -> Step:
         """Record a step, and run it when what is given back is called.
@@ -273,12 +279,15 @@ class GraphRecorder:
         """
         with torch.cuda.device(self.device):
             graph = torch.cuda.CUDAGraph()
-            before = torch.cuda.current_stream(self.device)
-            # Threads that load data may go on using the GPU meanwhile.
-            recording = torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local")
+            _make_room(self.device)
             try:
-                with _autocast_without_cache(), _without_collecting(), recording:
-                    states = step()
+                with _autocast_without_cache(), _without_collecting(), torch.cuda.stream(self.stream):
+                    # Threads that load data may go on using the GPU meanwhile.
+                    graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+                    try:
+                        states = step()
+                    finally:
+                        graph.capture_end()
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -287,15 +296,23 @@ class GraphRecorder:
                     raise error.__context__ from None
                 told = f"no step could be recorded ({error}): sampling.decoding: plain does without"
                 raise RuntimeError(told) from error
-            finally:
-                # A recording that fails at its end would leave all that follows on its own stream.
-                torch.cuda.set_stream(before)
 
         def replay() -> Tensor:
             graph.replay()
             return states
 
         return replay
+
+
+def _make_room(device: torch.device) -> None:
+    """Give memory back that nobody uses where little is left: a recording cannot take it, nor ask for it to be freed.
+
+    That waits for the GPU.
+    """
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    if free_bytes < LEAST_FREE_BYTES:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
 
 
 @contextmanager

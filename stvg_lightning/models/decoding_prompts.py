@@ -64,9 +64,9 @@ class DecodingPrompts:
         for layer in list(recorded):
             keys, values = recorded.pop(layer)
             prompts[layer] = _padded(keys, sizes), _padded(values, sizes)
-        device = next(iter(prompts.values()))[0].device
-        is_padding = torch.arange(max(sizes), device=device) >= torch.tensor(sizes, device=device)[:, None]
-        bias = torch.zeros(is_padding.shape, device=device).masked_fill(is_padding, float("-inf"))
+        bias = torch.zeros(len(sizes), max(sizes), device=next(iter(prompts.values()))[0].device)
+        for row, size in zip(bias, sizes, strict=True):  # bringing the sizes to a GPU would wait for it
+            row[size:] = float("-inf")
         return cls(prompts, bias, [group_size] * len(sizes))
 
     def keep(self, kept: Bool[Tensor, " rows"]) -> None:

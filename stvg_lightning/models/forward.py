@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from stvg_lightning.models.families import (
@@ -22,11 +21,9 @@ from stvg_lightning.models.families import (
     placeholder_token_id,
     tower_output,
 )
+from stvg_lightning.models.head import chosen_log_probs
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
-
-HEAD_CHUNK_LOGITS = 2**25
-"""Logits that are held at once in float32: 128 MiB, whatever the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +108,6 @@ def encode_videos(model: PreTrainedModel, batch: PromptBatch) -> VideoFeatures:
     return features
 
 
-def banned_token_ids(model: PreTrainedModel) -> list[int]:
-    """Tokens that no completion may hold: placeholders and markers of vision. A sampled one breaks the next pass."""
-    config = model.config
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    return [token for name in names if (token := getattr(config, name, None)) is not None]
-
-
-def next_token_log_probs(
-    model: PreTrainedModel, hidden: Float[Tensor, "*batch width"], temperature: float = 1.0
-) -> Float[Tensor, "*batch vocabulary"]:
-    """Log-probabilities in float32 over the tokens that may follow; banned tokens have -inf."""
-    logits = model.lm_head(hidden).float() / temperature
-    banned = torch.tensor(banned_token_ids(model), device=logits.device)
-    return logits.index_fill(-1, banned, float("-inf")).log_softmax(dim=-1)
-
-
 def language_states(
     model: PreTrainedModel,
     token_ids: Int[Tensor, "batch tokens"],
@@ -163,8 +144,7 @@ def completion_log_probs(
     """Log-probability of every completion token given its prompt and the tokens before it.
 
     Each prompt is repeated for each of its completions: the plain form, against which
-    `group_log_probs` is tested. The head runs on completion positions only, in chunks that are computed again for the
-    gradient, so the full logits are never held.
+    `group_log_probs` is tested. The head runs on completion positions only; see `chosen_statistics`.
 
     Args:
         model: the vision-language model.
@@ -232,43 +212,6 @@ def conversation_log_probs(
     )
     predicting = states[:, :-1][scored[:, 1:]]
     return chosen_log_probs(model, predicting, token_ids[:, 1:][scored[:, 1:]], temperature=1.0)
-
-
-def chosen_log_probs(
-    model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
-) -> Float[Tensor, " tokens"]:
-    """Log-probabilities of chosen tokens; see `chosen_statistics`."""
-    return chosen_statistics(model, hidden, token_ids, temperature)[0]
-
-
-def chosen_statistics(
-    model: PreTrainedModel, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], temperature: float
-) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
-    """Log-probabilities of chosen tokens, and the entropies of the distributions they were chosen from.
-
-    The head runs in chunks that are computed again for the gradient, so that at most `HEAD_CHUNK_LOGITS` logits are
-    held in float32, forward and backward. Entropies have no gradient.
-    """
-    size = max(1, HEAD_CHUNK_LOGITS // model.config.get_text_config().vocab_size)
-    banned = torch.tensor(banned_token_ids(model), device=hidden.device)
-
-    def of_chunk(chunk_hidden: Tensor, chunk_ids: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model.lm_head(chunk_hidden).float() / temperature
-        logits = logits.index_fill(-1, banned, float("-inf"))
-        normalizers = logits.logsumexp(dim=-1)
-        chosen = logits.gather(-1, chunk_ids[:, None])[:, 0] - normalizers
-        with torch.no_grad():
-            shares = (logits - normalizers[:, None]).exp()
-            mean_logits = (shares * logits.index_fill(-1, banned, 0.0)).sum(dim=-1)
-        return chosen, normalizers.detach() - mean_logits
-
-    chunks = zip(hidden.split(size), token_ids.split(size), strict=True)
-    if torch.is_grad_enabled():
-        found = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
-    else:
-        found = [of_chunk(*chunk) for chunk in chunks]
-    log_probs, entropies = (torch.cat(values) for values in zip(*found, strict=True))
-    return log_probs, entropies
 
 
 def _repeated(tensors: tuple[Tensor, ...], times: int) -> tuple[Tensor, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
-from stvg_lightning.models.forward import Completions, VideoFeatures, chosen_statistics, language_states
+from stvg_lightning.models.forward import Completions, VideoFeatures, language_states
 from stvg_lightning.models.group_prompts import LearningPrompt, owed_by
 from stvg_lightning.models.group_rows import (
     GroupRow,
@@ -27,6 +27,7 @@ from stvg_lightning.models.group_rows import (
     prompt_row,
     tokens_read,
 )
+from stvg_lightning.models.head import chosen_statistics
 from stvg_lightning.models.positions import continued_position_ids
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.models.row_attention import row_mask

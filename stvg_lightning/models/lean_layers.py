@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.families import own_position_ids
+from stvg_lightning.models.fused_layers import FUSED_GATE, FUSED_NORM
 from stvg_lightning.models.lora_layers import LeanLoraLinear
 from stvg_lightning.models.lora_siblings import SIBLINGS
 
@@ -232,7 +233,7 @@ def _kinds(language_model: Any) -> Iterator[str]:
 
 
 def _kind_of(part: nn.Module) -> str:
-    return type(part).__name__.replace("FusedNorm", "RMSNorm")
+    return type(part).__name__.replace(FUSED_NORM, "RMSNorm").replace(FUSED_GATE, "MLP")
 
 
 def _linear_layers(language_model: Any) -> Iterator[tuple[str, nn.Module]]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
@@ -116,14 +115,13 @@ def lora_linear(
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scales: tuple, *matrices: Tensor) -> Tensor:
-        output = F.linear(x, weight, bias)
-        rows, added, narrows = x.reshape(-1, x.shape[-1]), output.view(-1, output.shape[-1]), []
-        for scale, down, up in zip(scales, matrices[::2], matrices[1::2], strict=True):
-            narrows.append(rows @ down.T)
-            torch.addmm(added, narrows[-1], up.T, alpha=scale, out=added)  # in place
+        rows = x.reshape(-1, x.shape[-1])
+        narrows = [rows @ down.T for down in matrices[::2]]
+        ups = [up.T for up in matrices[1::2]]
+        output = _sum_of_products([*zip(narrows, ups, scales, strict=True), (rows, weight.T, 1.0)], bias)
         ctx.save_for_backward(x, weight, *matrices, *narrows)
         ctx.scales = scales
-        return output
+        return output.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,13 +131,30 @@ class _LoraLinear(torch.autograd.Function):
         (gradient,) = gradients
         above, rows = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
         wants_x, wants = ctx.needs_input_grad[0], ctx.needs_input_grad[4:]
-        of_x = above @ weight if wants_x else None
+        of_narrows = [(above @ up) * scale for scale, up in zip(ctx.scales, matrices[1::2], strict=True)]
         found: list[Tensor | None] = []
-        for place, (scale, narrow) in enumerate(zip(ctx.scales, narrows, strict=True)):
-            down, up = matrices[2 * place : 2 * place + 2]
-            of_narrow = (above @ up) * scale
-            if of_x is not None:
-                torch.addmm(of_x, of_narrow, down, out=of_x)
+        for place, (scale, narrow, of_narrow) in enumerate(zip(ctx.scales, narrows, of_narrows, strict=True)):
             found.append(of_narrow.T @ rows if wants[2 * place] else None)
             found.append(above.T @ (narrow * scale) if wants[2 * place + 1] else None)
-        return None if of_x is None else of_x.view_as(x), None, None, None, *found
+        if not wants_x:
+            return None, None, None, None, *found
+        small = [(of_narrow, down, 1.0) for of_narrow, down in zip(of_narrows, matrices[::2], strict=True)]
+        return _sum_of_products([*small, (above, weight, 1.0)]).view_as(x), None, None, None, *found
+
+
+def _sum_of_products(
+    products: Sequence[tuple[Tensor, Tensor, float]], bias: Tensor | None = None
+) -> Float[Tensor, "rows outputs"]:
+    """`sum(scale * left @ right) + bias`, with the largest product last.
+
+    A product adds what is there while it multiplies: behind a large one a small one would read and write everything
+    once more, before it that costs nothing.
+    """
+    left, right, _ = products[0]
+    output = left.new_empty(len(left), right.shape[1])
+    for place, (left, right, scale) in enumerate(products):
+        if place == 0 and bias is not None:
+            torch.addmm(bias, left, right, alpha=scale, out=output)
+        else:
+            torch.addmm(output, left, right, beta=float(place > 0), alpha=scale, out=output)
+    return output

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from stvg_lightning.models.decoding_prompts import prompts_in_tables, tokens_in_tables
 from stvg_lightning.models.families import tower_layers
 from stvg_lightning.models.flops import ModelShape, shape_of
-from stvg_lightning.models.forward import HEAD_CHUNK_LOGITS
 from stvg_lightning.models.group_forward import parts_of
+from stvg_lightning.models.head import HEAD_CHUNK_LOGITS
 from stvg_lightning.models.loading import Network
 from stvg_lightning.models.memory import bytes_of, saved_bytes_per_patch, saved_bytes_per_token
 from stvg_lightning.modules.floor import StepWork

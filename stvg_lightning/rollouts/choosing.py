@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
 from stvg_lightning.models.fused_layers import runs_triton
+from stvg_lightning.models.head import banned_bias, next_token_log_probs
 from stvg_lightning.models.loading import Network
 
 Chosen = tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]
@@ -92,9 +92,7 @@ class KernelChooser:
     def __init__(self, groups: Groups, device: torch.device) -> None:
         self.groups = groups
         self.prompt_seeds = torch.tensor([seed % 2**63 for seed in groups.prompt_seeds], device=device)
-        bias = torch.zeros(groups.network.config.get_text_config().vocab_size)
-        bias[banned_token_ids(groups.network)] = float("-inf")
-        self.bias = bias.to(device)
+        self.bias = banned_bias(groups.network, device)
 
     def choose(self, hidden: Float[Tensor, "rows width"], rows: Int[Tensor, " rows"], step: int) -> Chosen:
         """The next tokens of some completions."""

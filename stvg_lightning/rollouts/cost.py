@@ -73,6 +73,38 @@ def clock_seconds(device: torch.device) -> float:
     return perf_counter()
 
 
+class Phase:
+    """The first part of some work, whose end a GPU is not waited for; it begins when a GPU has nothing left to do.
+
+    Attributes:
+        started: by `clock_seconds`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.started = self._ended = clock_seconds(device)
+        self._marks: list[torch.cuda.Event] = []
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self._mark()
+
+    def end(self) -> None:
+        """What is asked for from here on belongs to it no more."""
+        self._ended = perf_counter()
+        self._mark()
+
+    @property
+    def seconds(self) -> float:
+        """That it took; a GPU that has not come to its end is waited for."""
+        if not self._marks:
+            return self._ended - self.started
+        first, last = self._marks
+        last.synchronize()
+        return first.elapsed_time(last) / 1e3
+
+    def _mark(self) -> None:
+        if self._stream is not None:
+            self._marks.append(self._stream.record_event(torch.cuda.Event(enable_timing=True)))
+
+
 def largest_memory_mib() -> float:
     """The most memory that the process has held so far; Linux counts it in KiB, macOS in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

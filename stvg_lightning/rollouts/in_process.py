@@ -18,7 +18,7 @@ from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.lora_siblings import adapters_held
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.choosing import Chooser, Groups, chooser_of
-from stvg_lightning.rollouts.cost import clock_seconds
+from stvg_lightning.rollouts.cost import Phase, clock_seconds
 from stvg_lightning.rollouts.rollouts import Rollouts, Sampling, is_end, joined, written_mask
 
 
@@ -75,11 +75,11 @@ class InProcessSampler:
         device = prompts.input_ids.device
         chooser = chooser_of(Groups(network, sampling.temperature, prompt_seeds, group_size), device)
         decoding = decoding_of(sampling.decoding, network)
-        started = clock_seconds(device)
+        reading = Phase(device)
         # In training mode layers whose activations are recomputed refuse the cache.
         with torch.no_grad(), evaluation_mode(network), adapters_held(network):
             read = prefill(network, prompts, features, group_size)
-            prefill_seconds = clock_seconds(device) - started
+            reading.end()
             last_positions = prompts.position_ids[:, :, -1].repeat_interleave(group_size, dim=1)
             must_record = sampling.decoding == "graphs"
             most_tokens = sampling.max_new_tokens - 1
@@ -87,10 +87,9 @@ class InProcessSampler:
             hidden = read.last_hidden.repeat_interleave(group_size, dim=0)
             token_ids, log_probs, finished = self._decode(hidden, decoder, chooser, sampling.max_new_tokens)
         rollouts = self._rollouts(token_ids, log_probs, ~finished, group_size)
-        generate_seconds = clock_seconds(device) - started - prefill_seconds
-        return replace(
-            rollouts, seconds={"prefill": prefill_seconds, "generate": generate_seconds}, decoding=decoder.decoding
-        )
+        spent = clock_seconds(device) - reading.started
+        seconds = {"prefill": reading.seconds, "generate": spent - reading.seconds}
+        return replace(rollouts, seconds=seconds, decoding=decoder.decoding)
 
     def _decode(
         self, hidden: Float[Tensor, "rows width"], decoder: Decoder, chooser: Chooser, max_new_tokens: int

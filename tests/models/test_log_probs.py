@@ -7,17 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stvg_lightning.models import forward
 from stvg_lightning.models.families import placeholder_token_id
 from stvg_lightning.models.forward import (
     Completions,
-    banned_token_ids,
     completion_log_probs,
     conversation_log_probs,
     encode_videos,
-    next_token_log_probs,
 )
 from stvg_lightning.models.group_forward import prefill
+from stvg_lightning.models.head import banned_token_ids, next_token_log_probs
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import PromptBatch
 from stvg_lightning.rollouts.in_process import InProcessSampler
@@ -89,24 +87,6 @@ def test_the_gradient_is_that_of_plain_passes(models: dict[str, VideoLanguageMod
     ours, watched.grad = watched.grad.clone(), None
     sum(plain_log_probs(model, prompts[row], token_ids[row, :n]).sum() for row, n in ((0, 4), (1, 3))).backward()
     assert_close(ours / ours.norm(), watched.grad / ours.norm(), atol=1e-5)
-
-
-def test_the_head_s_chunks_change_nothing(
-    models: dict[str, VideoLanguageModel], world_samples: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = copied(models["qwen3_vl"])
-    batch = batch_of(model, prompts_of(model, world_samples[:1]))
-    completions = Completions(random_completions(3, 5), mask_of([5, 2, 4], 5))
-    results = []
-    for size in (1024, 3):
-        monkeypatch.setattr(forward, "HEAD_CHUNK_LOGITS", size * VOCABULARY_SIZE)
-        model.network.zero_grad()
-        log_probs = completion_log_probs(model.network, batch, completions, encode_videos(model.network, batch))
-        log_probs.sum().backward()
-        results.append((log_probs, model.network.lm_head.weight.grad.clone()))
-    assert_close(results[0][0], results[1][0])
-    whole, in_chunks = (gradient / results[0][1].norm() for _, gradient in results)
-    assert_close(in_chunks, whole, atol=1e-6)
 
 
 def test_next_tokens_are_a_distribution_without_banned_ones(model: VideoLanguageModel, world_samples: Samples) -> None:

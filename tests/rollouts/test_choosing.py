@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stvg_lightning.models.forward import banned_token_ids, next_token_log_probs
+from stvg_lightning.models.head import banned_token_ids, next_token_log_probs
 from stvg_lightning.models.loading import VideoLanguageModel, load_model
 from stvg_lightning.rollouts.choosing import Groups, KernelChooser, TorchChooser, chooser_of
 from tests.helpers import assert_close, needs_gpu

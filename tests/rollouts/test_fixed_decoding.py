@@ -252,37 +252,35 @@ class ImaginedStream:
     """Which stream is the current one, on a machine without a GPU, and how a recording's end fails."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.current, self.devices = "usual", []
+        self.current, self.devices, self.free_bytes = "usual", [], 2**40
         patched = {
-            "synchronize": lambda *_: None,
-            "empty_cache": lambda: None,
+            "synchronize": lambda *_: self.devices.append("waits"),
+            "empty_cache": lambda: self.devices.append("empties"),
+            "mem_get_info": lambda *_: (self.free_bytes, 2**40),
             "Stream": lambda *_: "recording",
             "stream": self.entered,
-            "current_stream": lambda *_: self.current,
-            "set_stream": self.set,
             "device": self.on,
             "graph_pool_handle": lambda: self.devices.append("pool"),
             "CUDAGraph": lambda: self.devices.append("graph") or self,
         }
         for name, imagined in patched.items():
             monkeypatch.setattr(torch.cuda, name, imagined)
-        monkeypatch.setattr(torch.cuda.graphs.graph, "default_capture_stream", None)
-        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
-
-    def set(self, stream: str) -> None:
-        self.current = stream
 
     @contextmanager
     def entered(self, stream: str):
         before, self.current = self.current, stream
-        yield
-        self.current = before
+        try:
+            yield
+        finally:
+            self.current = before
 
     @contextmanager
     def on(self, device: torch.device):
         self.devices.append("in")
-        yield
-        self.devices.append("out")
+        try:
+            yield
+        finally:
+            self.devices.append("out")
 
     def capture_begin(self, *_, **__) -> None:
         assert self.current == "recording"
@@ -301,7 +299,15 @@ def test_a_recording_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.
     with pytest.raises(RuntimeError, match="no step could be recorded"):
         record(waits)
     assert imagined.current == "usual"
-    assert imagined.devices[:4] == ["in", "pool", "out", "in"] and imagined.devices[4] == "graph", "on its own device"
+    assert imagined.devices == ["in", "pool", "out", "in", "graph", "out"], "on its own device, and without waiting"
+
+
+def test_room_is_made_where_little_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    imagined = ImaginedStream(monkeypatch)
+    imagined.free_bytes = decoding.LEAST_FREE_BYTES - 1
+    with pytest.raises(RuntimeError, match="no step could be recorded"):
+        decoding.GraphRecorder(torch.device("cuda"))(lambda: torch.zeros(1))
+    assert imagined.devices[3:] == ["in", "graph", "waits", "empties", "out"]
 
 
 def test_nothing_is_collected_while_a_step_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

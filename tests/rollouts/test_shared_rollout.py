@@ -11,8 +11,9 @@ from stvg_lightning.models import decoding_prompts
 from stvg_lightning.models.adapters import Lora, add_adapter
 from stvg_lightning.models.decoding import Decoding
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
-from stvg_lightning.models.forward import Completions, banned_token_ids, completion_log_probs, encode_videos
+from stvg_lightning.models.forward import Completions, completion_log_probs, encode_videos
 from stvg_lightning.models.group_rows import RowLayout
+from stvg_lightning.models.head import banned_token_ids
 from stvg_lightning.models.lean_layers import LeanLayers
 from stvg_lightning.models.loading import VideoLanguageModel
 from stvg_lightning.models.prompts import EncodedPrompt
