@@ -121,7 +121,7 @@ class _LoraLinear(torch.autograd.Function):
         output = _sum_of_products([*zip(narrows, ups, scales, strict=True), (rows, weight.T, 1.0)], bias)
         ctx.save_for_backward(x, weight, *matrices, *narrows)
         ctx.scales = scales
-        return output.view(*x.shape[:-1], -1)
+        return output.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
