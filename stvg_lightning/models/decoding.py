@@ -41,7 +41,7 @@ DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 LEAST_STEPS_AHEAD = 8
 """A recording takes about as long as some steps: it is not made of a shape that goes sooner than that."""
 LEAST_FREE_BYTES = 2**30
-"""Of a GPU's memory, before a step is recorded, which itself needs some ten MiB for every hundred rows."""
+"""Of a GPU's memory, before a step is recorded; with less what torch keeps for later is given back first."""
 Step = Callable[[], Tensor]
 Recorder = Callable[[Step], Step]
 """Runs a step and gives what repeats it on the same places of memory; both give the same tensor."""
@@ -261,7 +261,8 @@ def _first_layer_alone(model: PreTrainedModel) -> Iterator[None]:
 class GraphRecorder:
     """Records steps as CUDA graphs, which share their memory: only one of them runs at a time.
 
-    The GPU is not waited for: it may still be reading the prompts while the step after them is recorded.
+    The GPU is not waited for, as long as there is room: it may still be reading the prompts while the step after them
+    is recorded.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -278,41 +279,39 @@ class GraphRecorder:
             RuntimeError: something in the model cannot be recorded.
         """
         with torch.cuda.device(self.device):
-            graph = torch.cuda.CUDAGraph()
-            _make_room(self.device)
-            try:
-                with _autocast_without_cache(), _without_collecting(), torch.cuda.stream(self.stream):
-                    # Threads that load data may go on using the GPU meanwhile.
-                    graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-                    try:
-                        states = step()
-                    finally:
-                        graph.capture_end()
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                # The end of a recording tells that something went wrong, and not what.
-                if isinstance(error.__context__, torch.OutOfMemoryError):
-                    raise error.__context__ from None
-                told = f"no step could be recorded ({error}): sampling.decoding: plain does without"
-                raise RuntimeError(told) from error
+            if torch.cuda.mem_get_info(self.device)[0] >= LEAST_FREE_BYTES:
+                try:
+                    return self._recorded(step)
+                except torch.OutOfMemoryError:
+                    pass  # a recording cannot take what torch keeps for later, nor ask for it to be freed
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
+            return self._recorded(step)
+
+    def _recorded(self, step: Step) -> Step:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with _autocast_without_cache(), _without_collecting(), torch.cuda.stream(self.stream):
+                # Threads that load data may go on using the GPU meanwhile.
+                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+                try:
+                    states = step()
+                finally:
+                    graph.capture_end()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # The end of a recording tells that something went wrong, and not what.
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None
+            told = f"no step could be recorded ({error}): sampling.decoding: plain does without"
+            raise RuntimeError(told) from error
 
         def replay() -> Tensor:
             graph.replay()
             return states
 
         return replay
-
-
-def _make_room(device: torch.device) -> None:
-    """Give memory back that nobody uses where little is left: a recording cannot take it, nor ask for it to be freed.
-
-    That waits for the GPU.
-    """
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    if free_bytes < LEAST_FREE_BYTES:
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 NUMBERS_AT_ONCE, WARPS = 4096, 8
 
@@ -28,6 +29,7 @@ class _Gated(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         found = torch.empty_like(gate), torch.empty_like(up)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -132,14 +133,19 @@ class _Scorer:
 
 
 class _FrozenHead(torch.autograd.Function):
-    """Statistics of all tokens in chunks; of each token the slope of its log-probability is kept, and no logits."""
+    """Statistics of all tokens in chunks; of each token the slope of its log-probability is kept, and no logits.
+
+    First derivatives only.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, token_ids: Tensor, scorer: _Scorer, wants_slopes: bool) -> Statistics:
+        size, of_chunk = scorer.chunk_tokens, scorer.statistics_and_slopes
         if runs_triton(hidden.device):
-            size, of_chunk = scorer.half_chunk_tokens, scorer.statistics_and_slopes_by_kernels
-        else:
-            size, of_chunk = scorer.chunk_tokens, scorer.statistics_and_slopes
+            is_cast = torch.is_autocast_enabled("cuda")
+            dtype = torch.get_autocast_dtype("cuda") if is_cast else scorer.head.weight.dtype
+            size = scorer.half_chunk_tokens if dtype.itemsize == 2 else size
+            of_chunk = scorer.statistics_and_slopes_by_kernels
         # What watches modules expects a graph of an input that learns, and there is none in here.
         chunks = zip(hidden.detach().split(size), token_ids.split(size), strict=True)
         found = list(zip(*(of_chunk(*chunk, wants_slopes) for chunk in chunks), strict=True))
@@ -151,6 +157,7 @@ class _FrozenHead(torch.autograd.Function):
         return log_probs, entropies
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
         return (slopes * gradients[0][:, None]).to(ctx.dtype), None, None, None
@@ -158,6 +165,7 @@ class _FrozenHead(torch.autograd.Function):
 
 def _is_frozen_matrix(head: nn.Module) -> bool:
     """Whether a head is a linear layer that does not learn, and nothing else happens when it is called."""
-    is_watched = head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head)
+    hooks = head._forward_hooks, head._forward_pre_hooks, head._backward_hooks, head._backward_pre_hooks
+    is_watched = any(hooks) or "forward" in vars(head)
     learns = any(parameter.requires_grad for parameter in head.parameters())
     return type(head) is nn.Linear and not learns and not is_watched

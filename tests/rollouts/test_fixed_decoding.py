@@ -307,7 +307,7 @@ def test_room_is_made_where_little_memory_is_free(monkeypatch: pytest.MonkeyPatc
     imagined.free_bytes = decoding.LEAST_FREE_BYTES - 1
     with pytest.raises(RuntimeError, match="no step could be recorded"):
         decoding.GraphRecorder(torch.device("cuda"))(lambda: torch.zeros(1))
-    assert imagined.devices[3:] == ["in", "graph", "waits", "empties", "out"]
+    assert imagined.devices[3:] == ["in", "waits", "empties", "graph", "out"]
 
 
 def test_nothing_is_collected_while_a_step_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
