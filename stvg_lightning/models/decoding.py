@@ -275,7 +275,7 @@ class GraphRecorder:
         """Record a step, and run it when what is given back is called.
 
         Raises:
-            torch.OutOfMemoryError: there is no room for it, which writing without a recording would not change.
+            torch.OutOfMemoryError: there is no room for it, though memory that nobody uses was given back.
             RuntimeError: something in the model cannot be recorded.
         """
         with torch.cuda.device(self.device):

@@ -22,26 +22,31 @@ from transformers.activations import SiLUActivation
 ROTATION, IS_FUSED = "apply_rotary_pos_emb", "is_fused"
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 """What a gated layer is made of, as transformers names it."""
-FUSED_NORM, FUSED_GATE = "FusedNorm", "FusedMLP"
 Rotation = Callable[..., tuple[Tensor, Tensor]]
 
 
 def fuse_layers(network: nn.Module) -> None:
     """Let a network's norms, gates and rotations compute at once on a GPU; its weights stay what they are.
 
+    Layers change their class wherever they are, since a model may move; elsewhere than on a GPU they compute as before.
     Rotations are a function of transformers' module and not of a layer: all models of that kind have the shorter way
     from then on.
     """
     for part in network.modules():
-        kind, home = type(part), sys.modules[type(part).__module__]
+        kind = plain_kind(part)
+        home = sys.modules[kind.__module__]
         if kind.__name__.endswith("RMSNorm") and hasattr(part, "variance_epsilon"):
-            part.__class__ = _fused_norm(kind)  # type: ignore[arg-type]
-        is_gated = all(hasattr(part, name) for name in GATED) and not kind.__name__.endswith(FUSED_GATE)
-        if is_gated and isinstance(part.act_fn, SiLUActivation | nn.SiLU):
-            part.__class__ = _fused_gate(kind)  # type: ignore[arg-type]
+            part.__class__ = _fused(kind, _norm)
+        if all(hasattr(part, name) for name in GATED) and isinstance(part.act_fn, SiLUActivation | nn.SiLU):
+            part.__class__ = _fused(kind, _gate)
         rotation = getattr(home, ROTATION, None)
         if kind.__name__.endswith("Attention") and rotation and not hasattr(rotation, IS_FUSED):
             setattr(home, ROTATION, _fused_rotation(rotation))
+
+
+def plain_kind(part: nn.Module) -> Any:
+    """The class of a layer, fused or not, as transformers has it; one that builds upon a fused class is another."""
+    return vars(type(part)).get("plain_kind", type(part))
 
 
 @cache
@@ -66,53 +71,42 @@ def runs_triton(device: torch.device) -> bool:
     return True
 
 
+def _norm(self: Any, hidden_states: Tensor) -> Tensor:
+    """As transformers' norm, of (..., channels); rounded to half precision once instead of twice."""
+    is_half = hidden_states.dtype == self.weight.dtype and hidden_states.dtype.itemsize == 2
+    if not (hidden_states.is_cuda and is_half):
+        return self.plain_kind.forward(self, hidden_states)
+    # torch's kernel has a way back; while tokens are written, of a few rows at a time, ours takes less.
+    if not torch.is_grad_enabled() and runs_triton(hidden_states.device):
+        from stvg_lightning.models.norm_kernel import normed
+
+        return normed(hidden_states, self.weight, self.variance_epsilon)
+    with torch.autocast("cuda", enabled=False):  # it would ask for float32
+        return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
+
+
+def _gate(self: Any, x: Tensor) -> Tensor:
+    """As transformers' gated layer, of (..., channels); what passes the gate is rounded to half precision once."""
+    if not runs_triton(x.device):
+        return self.plain_kind.forward(self, x)
+    from stvg_lightning.models.gating_kernel import gated
+
+    return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
+
+
 @cache
-def _fused_norm(kind: Any) -> Any:
-    """The class of a norm of transformers, with a shorter way on a GPU."""
+def _fused(kind: Any, forward: Callable[..., Tensor]) -> Any:
+    """A class of transformers' layers with a shorter way on a GPU; `plain_kind` is what it was."""
 
-    class Fused(kind):
-        def forward(self, hidden_states: Tensor) -> Tensor:
-            """As transformers', of (..., channels); rounded to half precision once instead of twice."""
-            is_half = hidden_states.dtype == self.weight.dtype and hidden_states.dtype.itemsize == 2
-            if hidden_states.is_cuda and is_half:
-                if not torch.is_grad_enabled() and runs_triton(hidden_states.device):
-                    from stvg_lightning.models.norm_kernel import normed
+    def reduced(self: Any) -> tuple[Any, ...]:
+        return _empty, (kind, forward), self.__dict__
 
-                    return normed(hidden_states, self.weight, self.variance_epsilon)
-                with torch.autocast("cuda", enabled=False):  # it would ask for float32
-                    return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
-            return super().forward(hidden_states)
-
-        def __reduce__(self) -> Any:
-            return _empty, (_fused_norm, kind), self.__dict__
-
-    Fused.__name__ = Fused.__qualname__ = kind.__name__.removesuffix("RMSNorm") + FUSED_NORM
-    return Fused
+    return type(f"Fused{kind.__name__}", (kind,), {"plain_kind": kind, "forward": forward, "__reduce__": reduced})
 
 
-@cache
-def _fused_gate(kind: Any) -> Any:
-    """The class of a gated layer of transformers, with a shorter way on a GPU."""
-
-    class Fused(kind):
-        def forward(self, x: Tensor) -> Tensor:
-            """As transformers', of (..., channels); what passes the gate is rounded to half precision once."""
-            if not runs_triton(x.device):
-                return super().forward(x)
-            from stvg_lightning.models.gating_kernel import gated
-
-            return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
-
-        def __reduce__(self) -> Any:
-            return _empty, (_fused_gate, kind), self.__dict__
-
-    Fused.__name__ = Fused.__qualname__ = kind.__name__.removesuffix("MLP") + FUSED_GATE
-    return Fused
-
-
-def _empty(fused: Callable[[Any], Any], kind: type[nn.Module]) -> Any:
+def _empty(kind: Any, forward: Callable[..., Tensor]) -> Any:
     """A fused layer for its state to be put into: classes made in functions cannot be found by those who unpickle."""
-    made = fused(kind)
+    made = _fused(kind, forward)
     return made.__new__(made)
 
 

@@ -35,9 +35,10 @@ def banned_token_ids(model: PreTrainedModel) -> list[int]:
 
 def banned_bias(model: PreTrainedModel, device: torch.device) -> Float[Tensor, " vocabulary"]:
     """What bans them when it is added to logits: minus infinity, and 0 for every other token."""
-    bias = torch.zeros(model.config.get_text_config().vocab_size)
-    bias[banned_token_ids(model)] = float("-inf")
-    return bias.to(device)
+    bias = torch.zeros(model.config.get_text_config().vocab_size, device=device)
+    for token in banned_token_ids(model):  # bringing a list of them to a GPU would wait for it
+        bias[token] = float("-inf")
+    return bias
 
 
 def next_token_log_probs(
@@ -86,26 +87,23 @@ class _Scorer:
 
     def __init__(self, model: PreTrainedModel, device: torch.device, temperature: float) -> None:
         self.head, self.temperature = model.lm_head, temperature
-        self.banned = torch.tensor(banned_token_ids(model), device=device)
         self.bias = banned_bias(model, device)
         self.chunk_tokens = max(1, HEAD_CHUNK_LOGITS // len(self.bias))
         self.half_chunk_tokens = max(1, HALF_CHUNK_LOGITS // len(self.bias))
-
-    def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocabulary"]:
-        """In float32, at the temperature."""
-        return (self.head(hidden).float() / self.temperature).index_fill(-1, self.banned, float("-inf"))
 
     def statistics(
         self, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"]
     ) -> tuple[Tensor, Tensor, Float[Tensor, "tokens vocabulary"]]:
         """Of a chunk, and the probabilities of all tokens; log-probabilities alone have a gradient."""
-        logits = self.logits(hidden)
+        unbanned = self.head(hidden).float() / self.temperature
+        logits = unbanned + self.bias
         logsums = logits.logsumexp(dim=-1)
         chosen = logits.gather(-1, token_ids[:, None])[:, 0] - logsums
         with torch.no_grad():
             shares = (logits - logsums[:, None]).exp()
-            mean_logits = (shares * logits.index_fill(-1, self.banned, 0.0)).sum(dim=-1)
-        return chosen, logsums.detach() - mean_logits, shares
+            # Banned tokens have shares of 0; minus infinity times that would be no number.
+            entropies = logsums - (shares * unbanned).sum(dim=-1)
+        return chosen, entropies, shares
 
     def statistics_and_slopes(
         self, hidden: Float[Tensor, "tokens width"], token_ids: Int[Tensor, " tokens"], wants_slopes: bool

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from stvg_lightning.models.decoding_prompts import DecodingPrompts
 from stvg_lightning.models.families import own_position_ids
-from stvg_lightning.models.fused_layers import FUSED_GATE, FUSED_NORM
+from stvg_lightning.models.fused_layers import plain_kind
 from stvg_lightning.models.lora_layers import LeanLoraLinear
 from stvg_lightning.models.lora_siblings import SIBLINGS
 
@@ -228,12 +228,8 @@ def _kinds(language_model: Any) -> Iterator[str]:
     for name, part in language_model.layers.named_modules():
         *above, last = name.split(".")
         if name and not {*above, last} & {*LINEAR_LAYERS, "act_fn"}:
-            yield _kind_of(part)
-    yield _kind_of(language_model.norm)
-
-
-def _kind_of(part: nn.Module) -> str:
-    return type(part).__name__.replace(FUSED_NORM, "RMSNorm").replace(FUSED_GATE, "MLP")
+            yield plain_kind(part).__name__
+    yield plain_kind(language_model.norm).__name__
 
 
 def _linear_layers(language_model: Any) -> Iterator[tuple[str, nn.Module]]:

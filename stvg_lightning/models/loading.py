@@ -145,8 +145,8 @@ def wrap_model(
 ) -> VideoLanguageModel:
     """A loaded or newly made network with its encoder.
 
-    Its tower is set to attend to all frames at once, its language model to rows of groups; on a GPU its norms and
-    rotations are fused.
+    Its tower is set to attend to all frames at once, its language model to rows of groups; on a GPU its norms, gates
+    and rotations are fused.
     """
     if not shows_frames_as_images(network.config):
         batch_vision_attention(network)

@@ -1,7 +1,7 @@
 """Adapted layers while they do not learn: adapters are cast once, and layers that read the same input run together.
 
 While tokens are written a layer's two small products take half as long as its large one, and most of that passes before
-they start. So the small ones run beside the large one, those of layers that read the same input as one, and these
+they start. So the first of them run beside the large one, those of layers that read the same input as one, and these
 layers beside each other.
 """
 
@@ -98,10 +98,10 @@ class _Siblings:
                 output = F.linear(rows, *(weight.to(rows.dtype) for weight in weights))
                 beside.wait_for(NARROW, by=place)
                 for _, up, scale in updates:
-                    # In place: the sum costs no pass of its own.
+                    # In `lora_linear` these come first. Here the large product need not wait for what they read.
                     torch.addmm(output, narrow[:, column : column + up.shape[1]], up.T, alpha=scale, out=output)
                     column += up.shape[1]
-            outputs.append(output.view(*x.shape[:-1], -1))
+            outputs.append(output.view(*x.shape[:-1], output.shape[-1]))
         for place in range(1, len(self.layers)):
             beside.wait_for(place, by=0)
         return outputs

@@ -1,6 +1,6 @@
 """Norms by the root of the mean square as one Triton kernel, for NVIDIA GPUs and passes without gradients.
 
-torch's own kernel is made for many rows. While tokens are written there are few, and it takes twice as long as this.
+With torch's own kernel, made for many rows, an H200 took 2 % longer to write 128 completions of a 7B model.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-MOST_CHANNELS = 2**14
-"""A row is held by one block."""
-
 
 def normed(
     states: Float[Tensor, "*batch channels"], weight: Float[Tensor, " channels"], epsilon: float
@@ -26,7 +23,7 @@ def normed(
         rows = rows.contiguous()
     output = rows.new_empty(rows.shape)
     num_rows, width = rows.shape
-    assert weight.shape == (width,) and weight.stride(0) == 1 and width <= MOST_CHANNELS, (weight.shape, width)
+    assert weight.shape == (width,) and weight.stride(0) == 1, (weight.shape, weight.stride(), width)
     if num_rows:
         padded = triton.next_power_of_2(width)
         with torch.cuda.device_of(rows):  # Triton launches on the current device
@@ -40,7 +37,7 @@ def normed(
 @triton.jit
 @no_type_check  # Triton compiles the source: nothing may be wrapped around it
 def _normed(states, weight, output, epsilon, of_row, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
-    """One row."""
+    """One row, by one block."""
     row, channel = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED_WIDTH)
     there = channel < WIDTH
     state = tl.load(states + row * of_row + channel, mask=there, other=0.0).to(tl.float32)

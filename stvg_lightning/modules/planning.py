@@ -202,7 +202,8 @@ def memory_gib(size: ModelSize, plan: StepPlan) -> dict[str, float]:
         at_once = max(kept / layers, of_tower / size.tower_layers)  # one layer's, of either
         kept, of_tower = layers * size.state_bytes * tokens, size.tower_layers * size.tower_state_bytes * patches
         kept += at_once
-    head = 3 * 4 * min(HEAD_CHUNK_LOGITS, plan.scored_at_once * size.vocabulary_size)
+    slopes = 2 * size.state_bytes * plan.scored_at_once  # of a frozen head; in pieces and, put together, once more
+    head = 3 * 4 * min(HEAD_CHUNK_LOGITS, plan.scored_at_once * size.vocabulary_size) + slopes
     held = plan.tokens_held_in_rollout
     found = {
         "weights": float(size.weight_bytes),

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from stvg_lightning.models import fused_layers
-from stvg_lightning.models.fused_layers import fuse_layers
+from stvg_lightning.models.fused_layers import fuse_layers, plain_kind
 from stvg_lightning.models.loading import VideoLanguageModel
 from tests.helpers import needs_gpu
 from tests.rollouts.recordings import autocast_on_an_imagined_gpu
@@ -27,7 +27,7 @@ def fused(norm: torch.nn.Module) -> torch.nn.Module:
 
 def test_every_norm_of_a_language_model_is_fused(model: VideoLanguageModel) -> None:
     norms = [part for part in model.network.model.language_model.modules() if hasattr(part, "variance_epsilon")]
-    assert norms and all(type(norm).__name__.endswith("FusedNorm") for norm in norms)
+    assert norms and all(plain_kind(norm) is not type(norm) for norm in norms)
 
 
 def test_elsewhere_than_on_a_gpu_nothing_changes() -> None:
@@ -75,5 +75,8 @@ def test_on_a_gpu_values_and_gradients_are_those_of_float32() -> None:
         output = layer(given)
         output.float().square().sum().backward()
         found.append([each.detach().float().cpu() for each in (output, given.grad, layer.weight.grad)])
+    with torch.no_grad():  # by another kernel
+        found[0].append(found[0][0])
+        found[1].append(layer(given).float().cpu())
     for exact, rounded in zip(*found, strict=True):
         assert float((rounded - exact).norm() / exact.norm()) < 5e-3, "half precision is 3e-3 off at the most"

@@ -20,15 +20,15 @@ WIDTH, VOCABULARY, TOKENS, BANNED = 16, 50, 7, (3, 49)
 class HeadAlone(PreTrainedModel):
     """What `chosen_statistics` uses of a model: its head, and which tokens are banned."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_bias: bool) -> None:
         super().__init__(PreTrainedConfig(vocab_size=VOCABULARY, image_token_id=BANNED[0], video_token_id=BANNED[1]))
-        self.lm_head = nn.Linear(WIDTH, VOCABULARY, bias=False)
+        self.lm_head = nn.Linear(WIDTH, VOCABULARY, bias=has_bias)
         nn.init.normal_(self.lm_head.weight, std=0.4)
 
 
-def model_with_head(device: str = "cpu", dtype: torch.dtype = torch.float32) -> HeadAlone:
+def model_with_head(device: str = "cpu", dtype: torch.dtype = torch.float32, has_bias: bool = False) -> HeadAlone:
     torch.manual_seed(0)
-    return HeadAlone().to(device, dtype)
+    return HeadAlone(has_bias).to(device, dtype)
 
 
 def given(device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,22 +42,23 @@ def naive(model: HeadAlone, hidden: Tensor, token_ids: Tensor, temperature: floa
     """Token by token over the tokens that are left when banned ones are taken away, in double precision."""
     allowed = [token for token in range(VOCABULARY) if token not in BANNED]
     weight = model.lm_head.weight.double()[allowed]
+    bias = 0.0 if model.lm_head.bias is None else model.lm_head.bias.double()[allowed]
     log_probs, entropies = [], []
     for state, token in zip(hidden.double(), token_ids.tolist(), strict=True):
-        found = torch.log_softmax(weight @ state / temperature, dim=0)
+        found = torch.log_softmax((weight @ state + bias) / temperature, dim=0)
         log_probs.append(found[allowed.index(token)])
         entropies.append(-(found.exp() * found).sum())
     return torch.stack(log_probs), torch.stack(entropies)
 
 
-@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("learns, has_bias", [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("chunk_tokens", [1024, 3])
 def test_values_and_gradients_are_those_of_a_naive_softmax(
-    learns: bool, temperature: float, chunk_tokens: int, monkeypatch: pytest.MonkeyPatch
+    learns: bool, has_bias: bool, temperature: float, chunk_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head, "HEAD_CHUNK_LOGITS", chunk_tokens * VOCABULARY)
-    model, (hidden, token_ids, wanted) = model_with_head(), given()
+    model, (hidden, token_ids, wanted) = model_with_head(has_bias=has_bias), given()
     model.lm_head.requires_grad_(learns)
     asked = [hidden, model.lm_head.weight] if learns else [hidden]
     log_probs, entropies = chosen_statistics(model, hidden, token_ids, temperature)
@@ -81,6 +82,38 @@ def test_without_gradients_values_are_the_same(monkeypatch: pytest.MonkeyPatch) 
         found += chosen_statistics(model, hidden, token_ids, 1.0)
     for one, other in zip(found, found[2:], strict=False):
         assert_close(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_under_autocast_products_alone_are_rounded(learns: bool) -> None:
+    model, (hidden, token_ids, wanted) = model_with_head(), given()
+    model.lm_head.requires_grad_(learns)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        log_probs, entropies = chosen_statistics(model, hidden, token_ids, 1.0)
+    expected = naive(model, hidden, token_ids, 1.0)
+    (gradient,), (exact,) = (torch.autograd.grad(each, hidden, wanted.to(each)) for each in (log_probs, expected[0]))
+    assert log_probs.dtype == entropies.dtype == gradient.dtype == torch.float32
+    pairs = (log_probs, expected[0]), (entropies, expected[1]), (gradient, exact)
+    off = [float((found - value).detach().norm() / value.detach().norm()) for found, value in pairs]
+    assert max(off) < 1e-2, "of 8 bits"
+
+
+def test_no_tokens_have_no_statistics() -> None:
+    model, (hidden, token_ids, _) = model_with_head(), given()
+    model.lm_head.requires_grad_(False)
+    log_probs, entropies = chosen_statistics(model, hidden[:0], token_ids[:0], 1.0)
+    assert log_probs.shape == entropies.shape == (0,)
+    log_probs.sum().backward()
+    assert not hidden.grad.any()
+
+
+def test_a_frozen_head_has_first_derivatives_alone() -> None:
+    model, (hidden, token_ids, _) = model_with_head(), given()
+    model.lm_head.requires_grad_(False)
+    log_probs, _ = chosen_statistics(model, hidden, token_ids, 1.0)
+    (gradient,) = torch.autograd.grad(log_probs.square().sum(), hidden, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_a_frozen_head_keeps_a_vector_for_each_token() -> None:

@@ -310,6 +310,21 @@ def test_room_is_made_where_little_memory_is_free(monkeypatch: pytest.MonkeyPatc
     assert imagined.devices[3:] == ["in", "waits", "empties", "graph", "out"]
 
 
+def test_a_recording_without_room_tries_again_when_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    imagined, tries = ImaginedStream(monkeypatch), [torch.OutOfMemoryError("CUDA out of memory"), None]
+    imagined.capture_end = lambda: None
+
+    def step() -> torch.Tensor:
+        if error := tries.pop(0):
+            raise error
+        return torch.zeros(1)
+
+    record = decoding.GraphRecorder(torch.device("cuda"))
+    imagined.replay = lambda: None
+    assert record(step)().tolist() == [0.0] and not tries
+    assert imagined.devices[3:] == ["in", "graph", "waits", "empties", "graph", "out"]
+
+
 def test_nothing_is_collected_while_a_step_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     ImaginedStream(monkeypatch)
     collects: list[bool] = []
